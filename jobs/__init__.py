@@ -1,0 +1,1 @@
+"""Spark jobs: one file per stage, plus the private plumbing that runs them."""

@@ -1,0 +1,323 @@
+"""The audit of a staged wave: row rules split good rows from bad, and the gate's checks judge what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visionlake.expectations import quarantine
+from visionlake.expectations._checks import CheckResult, with_offending_keys
+from visionlake.expectations._gate import judge_profile, judge_rows, load_expectations
+from visionlake.expectations._table import Check, Column, Metric, Rule, Table
+
+from ._feed import DELETED, joined_key
+from ._record import Wave
+from ._stage import Stage, StageConfig
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
+    from pyspark.sql import DataFrame
+
+REASON = "_reason"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Good rows for one table."""
+
+    table: Table
+    rows: DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What the audit found: rows to publish, rows to quarantine, and how the checks went."""
+
+    outputs: tuple[Output, ...]
+    bad: DataFrame
+    published: int
+    quarantined: int
+    reasons: Mapping[str, int]
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a check forbids publishing."""
+        return any(check.stops for check in self.checks)
+
+
+def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, parents: DataFrame) -> Audit:
+    """Split and judge a staged wave. Reads materialised rows only."""
+    split = [_split(table, staged, wave) for table in _tables_with_manifest(stage, staged)]
+    errors = _errors(stage, staged)
+    counts = _counts(stage, staged, split)
+    outputs = tuple(_without_duplicates(stage, part, counts) for part in split)
+    bad = _bad_rows(stage, wave, errors=errors, split=split, outputs=outputs, counts=counts)
+    reasons = {name[7:]: int(n) for name, n in counts.items() if name.startswith("reason:") and n}
+    reasons |= {row["reason"]: row["n"] for row in _error_reasons(errors)} if counts["errors"] else {}
+    quarantined = sum(reasons.values())
+    published = sum(int(counts[f"good:{o.table.name}"] or 0) for o in outputs)
+    checks = _judge(stage, config, wave, outputs=outputs, parents=parents, counts=counts, reasons=reasons)
+    return Audit(
+        outputs=outputs, bad=bad, published=published, quarantined=quarantined, reasons=reasons, checks=tuple(checks)
+    )
+
+
+def builtin_checks(config: StageConfig) -> tuple[Check, ...]:
+    """The checks that every stage has."""
+    share = f"{config.max_error_share:.0%}" if config.max_error_share >= 0.01 else f"{config.max_error_share:.2%}"
+    return (
+        Check(
+            name="error_share",
+            metric="error_share",
+            maximum=config.max_error_share,
+            share=True,
+            expected=f"at most {share} of rows in quarantine",
+        ),
+        Check(
+            name="parents_accounted",
+            metric="parents_without_rows",
+            maximum=0,
+            expected="every input yields at least one row, good or in quarantine",
+        ),
+        Check(name="duplicate_keys", metric="duplicate_keys", maximum=0, severity="warn", expected="keys are unique"),
+        Check(name="row_rules", metric="rows_breaking_rules", maximum=0, severity="warn", expected="rows keep the rules"),
+    )
+
+
+def all_checks(stage: Stage, config: StageConfig) -> tuple[Check, ...]:
+    """Built-in checks, the tables' and the stage's own."""
+    return (*builtin_checks(config), *(c for table in stage.outputs for c in table.checks), *stage.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    table: Table
+    rows: DataFrame
+
+
+def _tables_with_manifest(stage: Stage, staged: DataFrame) -> list[Table]:
+    """The stage's tables, an open one with the columns that its struct has gained from manifests."""
+    tables = []
+    for table in stage.outputs:
+        if table.is_open and len(stage.outputs) > 1:
+            names = staged.select(f"{table.name}.*").columns
+            extra = [n for n in names if n not in table.column_names]
+            table = table.with_columns(Column(name=n, type="string", comment="from the manifest") for n in extra)
+        tables.append(table)
+    return tables
+
+
+def _split(table: Table, staged: DataFrame, wave: Wave) -> _Split:
+    """The table's rows with `_reason`: the first rule that a row breaks, null for a good row."""
+    from pyspark.sql import functions as F
+
+    single = table.name not in staged.columns
+    rows = staged if single else staged.where(F.col(table.name).isNotNull())
+    if single:
+        rows = rows.where(F.col("error.reason").isNull()) if "error" in staged.columns else rows
+        rows = rows.select(*(_cast(staged, c) for c in table.columns), _input_key(wave, staged))
+    else:
+        rows = rows.select(F.col(f"{table.name}.*"), _input_key(wave, staged))
+    filled = {
+        "input_version": F.lit(wave.progress.version).cast("bigint"),
+        "run_id": F.lit(wave.run_id),
+    }
+    volatile = {c.name for c in table.columns if c.volatile}
+    rows = rows.withColumns({name: value for name, value in filled.items() if name in volatile})
+    broken = [_broken(rule) for rule in (*_key_rules(table), *table.rules)]
+    reason = F.coalesce(*broken) if broken else F.lit(None).cast("string")
+    return _Split(table=table, rows=rows.withColumn(REASON, reason))
+
+
+def _cast(staged: DataFrame, column: Column) -> SparkColumn:
+    from pyspark.sql import functions as F
+
+    found = F.col(column.name) if column.name in staged.columns else F.lit(None)
+    return found.cast(column.type).alias(column.name)
+
+
+def _input_key(wave: Wave, staged: DataFrame) -> SparkColumn:
+    return joined_key(wave.parent_key).alias("_input_key")
+
+
+def _key_rules(table: Table) -> list[Rule]:
+    holds = " AND ".join(f"`{name}` IS NOT NULL" for name in table.key)
+    return [Rule(name="key_missing", holds=holds, message=f"{', '.join(table.key)} not null")]
+
+
+def _broken(rule: Rule) -> SparkColumn:
+    from pyspark.sql import functions as F
+
+    return F.when(~F.coalesce(F.expr(rule.holds), F.lit(False)), F.lit(rule.name))
+
+
+def _errors(stage: Stage, staged: DataFrame) -> DataFrame | None:
+    from pyspark.sql import functions as F
+
+    return staged.where(F.col("error.reason").isNotNull()) if "error" in staged.columns else None
+
+
+def _error_reasons(errors: DataFrame | None) -> list[Any]:
+    from pyspark.sql import functions as F
+
+    return [] if errors is None else errors.groupBy(F.col("error.reason").alias("reason")).agg(F.count("*").alias("n")).collect()
+
+
+def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[str, Metric]:
+    """One pass per table over the staged rows: how many, how many break which rule, how many keys differ."""
+    from pyspark.sql import functions as F
+
+    key = F.struct(*stage.key_of_parent)
+    has_error = F.col("error.reason").isNotNull() if "error" in staged.columns else F.lit(False)
+    overall = staged.agg(
+        F.count("*").alias("rows"), F.sum(has_error.cast("bigint")).alias("errors"), F.count_distinct(key).alias("parents")
+    ).collect()[0]
+    counts: dict[str, Metric] = {"rows": overall["rows"], "errors": overall["errors"] or 0, "parents": overall["parents"]}
+    for part in split:
+        names = [rule.name for rule in (*_key_rules(part.table), *part.table.rules)]
+        good = F.col(REASON).isNull()
+        row = part.rows.agg(
+            F.sum(good.cast("bigint")).alias("good"),
+            F.count_distinct(F.when(good, F.struct(*part.table.key))).alias("keys"),
+            *(F.sum((F.col(REASON) == name).cast("bigint")).alias(f"reason:{name}") for name in names),
+        ).collect()[0]
+        counts |= {f"good:{part.table.name}": row["good"] or 0, f"keys:{part.table.name}": row["keys"]}
+        for name in names:
+            counts[f"reason:{name}"] = (counts.get(f"reason:{name}") or 0) + (row[f"reason:{name}"] or 0)
+    return counts
+
+
+def _without_duplicates(stage: Stage, part: _Split, counts: dict[str, Metric]) -> Output:
+    """Good rows with unique keys. Equal facts of the same content are no error where the table is only added to."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    good = part.rows.where(F.col(REASON).isNull()).drop(REASON, "_input_key")
+    name = part.table.name
+    surplus = int(counts[f"good:{name}"] or 0) - int(counts[f"keys:{name}"] or 0)
+    if surplus:
+        order = Window.partitionBy(*part.table.key).orderBy(F.xxhash64(*part.table.compared_columns))
+        good = good.withColumn("_place", F.row_number().over(order)).where("_place = 1").drop("_place")
+        counts[f"good:{name}"] = counts[f"keys:{name}"]
+        if not stage.keeps_children:
+            counts["reason:duplicate_key"] = (counts.get("reason:duplicate_key") or 0) + surplus
+    return Output(table=part.table, rows=good.select(*part.table.column_names))
+
+
+def _bad_rows(
+    stage: Stage,
+    wave: Wave,
+    *,
+    errors: DataFrame | None,
+    split: Sequence[_Split],
+    outputs: Sequence[Output],
+    counts: Mapping[str, Metric],
+) -> DataFrame:
+    """Everything that goes to quarantine, in its columns, one row per key of that table."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    parts = [] if errors is None else [_error_rows(stage, errors)]
+    for part in split:
+        messages = {r.name: f"allowed: {r.message}" for r in (*_key_rules(part.table), *part.table.rules)}
+        bad = part.rows.where(F.col(REASON).isNotNull())
+        if counts.get("reason:duplicate_key") and not stage.keeps_children:
+            order = Window.partitionBy(*part.table.key).orderBy(F.xxhash64(*part.table.compared_columns))
+            again = part.rows.where(F.col(REASON).isNull()).withColumn("_place", F.row_number().over(order))
+            again = again.where("_place > 1").drop("_place").withColumn(REASON, F.lit("duplicate_key"))
+            bad, messages = bad.unionByName(again), messages | {"duplicate_key": "allowed: one row per key"}
+        parts.append(_rule_rows(part.table, bad, messages))
+    rows = parts[0]
+    for part in parts[1:]:
+        rows = rows.unionByName(part)
+    rows = rows.withColumns(
+        {
+            "stage": F.lit(wave.stage),
+            "producer": F.lit(wave.producer),
+            "run_id": F.lit(wave.run_id),
+            "wave_id": F.lit(wave.wave_id),
+            "at": F.current_timestamp(),
+            "replay_requested_at": F.lit(None).cast("timestamp"),
+        }
+    )
+    return rows.select(*quarantine.TABLE.column_names).dropDuplicates(list(quarantine.TABLE.key))
+
+
+def _error_rows(stage: Stage, errors: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    key = stage.outputs[0].key
+    known = len(stage.outputs) == 1 and all(name in errors.columns for name in key)
+    return errors.select(
+        joined_key(stage.key_of_parent).alias("input_key"),
+        (joined_key(key) if known else F.lit(None).cast("string")).alias("output_key"),
+        F.col("error.reason").alias("reason"),
+        F.col("error.message").alias("message"),
+        F.col("error.payload").alias("payload"),
+    )
+
+
+def _rule_rows(table: Table, bad: DataFrame, messages: Mapping[str, str]) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    shown = [c.name for c in table.columns if c.type != "binary" and not c.volatile]
+    message = F.coalesce(*(F.when(F.col(REASON) == name, F.lit(text)) for name, text in messages.items()))
+    return bad.select(
+        F.col("_input_key").alias("input_key"),
+        joined_key(table.key).alias("output_key"),
+        F.col(REASON).alias("reason"),
+        message.alias("message"),
+        F.to_json(F.struct(*shown)).alias("payload"),
+    )
+
+
+def _judge(
+    stage: Stage,
+    config: StageConfig,
+    wave: Wave,
+    *,
+    outputs: Sequence[Output],
+    parents: DataFrame,
+    counts: Mapping[str, Metric],
+    reasons: Mapping[str, int],
+) -> list[CheckResult]:
+    checks = all_checks(stage, config)
+    rows = int(counts["rows"] or 0)
+    rule_names = {r.name for o in outputs for r in o.table.rules} | {"key_missing"}
+    numbers: dict[str, Metric] = {
+        "error_share": sum(reasons.values()) / rows if rows else None,
+        "parents_without_rows": wave.rows_in - wave.rows_deleted - int(counts["parents"] or 0),
+        "duplicate_keys": reasons.get("duplicate_key", 0),
+        "rows_breaking_rules": sum(n for name, n in reasons.items() if name in rule_names),
+    }
+    good = sum(int(counts[f"good:{o.table.name}"] or 0) for o in outputs)
+    if good:
+        if stage.measure:
+            numbers |= stage.measure(outputs[0].rows, parents.where(f"NOT {DELETED}"), config).collect()[0].asDict()
+        numbers |= _aggregates(outputs, stage.checks, known=numbers)
+    profile = {**{c.name: None for c in checks if not good}, **numbers}
+    results: list[CheckResult] = []
+    for group, judged_rows in ((builtin_checks(config), rows), (all_checks(stage, config)[len(builtin_checks(config)) :], good)):
+        names = {check.name for check in group}
+        levels = {name: level for name, level in config.severity.items() if name in names}
+        results += judge_profile(profile, group, rows=judged_rows, min_rows=config.min_rows, severity=levels)
+    for output in outputs:
+        own = (*output.table.checks, *(stage.checks if output is outputs[0] else ()))
+        results = with_offending_keys(results, own, output.rows, key=output.table.key)
+    mine = [*config.expectations, *(load_expectations(config.expectations_file) if config.expectations_file else ())]
+    return [*results, *(judge_rows(outputs[0].rows, mine, key=outputs[0].table.key) if mine else ())]
+
+
+def _aggregates(outputs: Sequence[Output], extra: Sequence[Check], *, known: Mapping[str, Metric]) -> dict[str, Metric]:
+    from pyspark.sql import functions as F
+
+    numbers: dict[str, Metric] = {}
+    for place, output in enumerate(outputs):
+        checks = [c for c in (*output.table.checks, *(extra if place == 0 else ())) if c.metric not in known]
+        if checks:
+            row = output.rows.agg(*(F.expr(c.metric).alias(c.name) for c in checks)).collect()[0]
+            numbers |= row.asDict()
+    return {name: float(v) if v is not None else None for name, v in numbers.items()}
+

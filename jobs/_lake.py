@@ -1,0 +1,234 @@
+"""The lake: where its Delta tables are, how they are made, read, compared with their declaration and changed.
+
+The only module that knows Delta. A lake is a directory, a URI or `catalog.schema`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionlake.errors import StageError, UsageError
+from visionlake.expectations import declaration, declared_names
+from visionlake.expectations._table import Column, Table, View
+
+if TYPE_CHECKING:
+    from delta.tables import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+
+PROPERTIES = {
+    "delta.enableChangeDataFeed": "true",
+    # Readers outside Spark (deltalake, DuckDB) open tables without deletion vectors everywhere.
+    "delta.enableDeletionVectors": "false",
+}
+_CATALOG_SCHEMA = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
+
+
+class Lake:
+    """The tables of one lake, read by name: `Lake("lake").table("frames", version=3)`."""
+
+    def __init__(self, uri: str | Path, *, spark: SparkSession | None = None) -> None:
+        self.uri = _normalised(uri)
+        self.in_catalog = _is_catalog_schema(self.uri)
+        if spark is None:
+            from ._session import get_session
+
+            spark = get_session()
+        self.spark = spark
+        self._ensured: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Lake({self.uri!r})"
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The lake's folder where it lies on this machine's disk, else None."""
+        return None if self.in_catalog or "://" in self.uri else Path(self.uri)
+
+    def path(self, *parts: str) -> str:
+        """A path below the lake, for what is not a table (staged waves)."""
+        return "/".join((self._root(), *parts))
+
+    def names(self) -> list[str]:
+        """Names of the declared tables and views that exist here."""
+        return [name for name in declared_names() if self.exists(name)]
+
+    def exists(self, name: str) -> bool:
+        """Whether the table exists, or every table that the view reads."""
+        declared = declaration(name) if name in declared_names() else None
+        if isinstance(declared, View):
+            return all(self.exists(table) for table in declared.reads)
+        from delta.tables import DeltaTable
+
+        if self.in_catalog:
+            return self.spark.catalog.tableExists(f"{self.uri}.{name}")
+        return DeltaTable.isDeltaTable(self.spark, self.path(name))
+
+    def table(self, name: str, *, version: int | None = None) -> DataFrame:
+        """The rows of a table or view, as of a Delta version if one is given.
+
+        Raises UsageError where there is no such table or version.
+        """
+        declared = declaration(name) if name in declared_names() else None
+        if isinstance(declared, View):
+            if version is not None:
+                raise UsageError(f"view {name!r} has no versions of its own; read one of {sorted(declared.reads)}")
+            return self._view(declared)
+        if not self.exists(name):
+            raise UsageError(f"no table {name!r} in lake {self.uri}; it has {self.names() or 'no tables yet'}")
+        return self._read({} if version is None else {"versionAsOf": str(version)}, name)
+
+    def changes(self, name: str, *, first: int, last: int) -> DataFrame:
+        """The change data feed between two versions, both included."""
+        return self._read({"readChangeFeed": "true", "startingVersion": str(first), "endingVersion": str(last)}, name)
+
+    def version(self, name: str) -> int:
+        """The newest Delta version of a table."""
+        return self._delta(name).history(1).select("version").collect()[0]["version"]
+
+    def table_id(self, name: str) -> str:
+        """Delta's id of a table; another one means that the table was made anew."""
+        return self._delta(name).detail().select("id").collect()[0]["id"]
+
+    def ensure(self, table: Table, *, extra: Sequence[Column] = ()) -> None:
+        """Make the table, or add nullable columns that its declaration has gained.
+
+        Raises StageError before any work where the table differs in another way.
+        """
+        wanted = table.with_columns(extra)
+        if table.name in self._ensured and not extra:
+            return
+        if not self.exists(table.name):
+            self._create(wanted)
+        else:
+            self._evolve(wanted)
+        self._ensured.add(table.name)
+
+    def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:
+        """Append rows once: Delta skips a second append that bears the same transaction id."""
+        writer = rows.write.format("delta").mode("append").option("txnAppId", transaction).option("txnVersion", "1")
+        writer.saveAsTable(f"{self.uri}.{name}") if self.in_catalog else writer.save(self.path(name))
+
+    def insert(self, name: str, rows: DataFrame, *, on: str) -> None:
+        """Insert the rows that no row `t` of the table matches; a concurrent writer of the same keys makes it fail."""
+        merge = self._delta(name).alias("t").merge(rows.alias("s"), on)
+        merge.whenNotMatchedInsert(values={c: f"s.`{c}`" for c in rows.columns}).execute()
+
+    def merge(self, name: str, rows: DataFrame, *, on: str, unless: str | None = None) -> None:
+        """Apply rows with an `_op` column (insert, update, delete); a matched row for which `unless` holds stays."""
+        columns = {c: f"s.`{c}`" for c in rows.columns if c != "_op"}
+        guard = f" AND NOT coalesce({unless}, false)" if unless else ""
+        (
+            self._delta(name)
+            .alias("t")
+            .merge(rows.alias("s"), on)
+            .whenMatchedDelete(f"s._op = 'delete'{guard}")
+            .whenMatchedUpdate(f"s._op <> 'delete'{guard}", columns)  # pyright: ignore[reportArgumentType] -- str values are SQL
+            .whenNotMatchedInsert("s._op <> 'delete'", columns)  # pyright: ignore[reportArgumentType] -- str values are SQL
+            .execute()
+        )
+
+    def update(self, name: str, *, where: str, values: Mapping[str, str]) -> None:
+        """Set columns (SQL expressions) of the rows for which `where` holds."""
+        self._delta(name).update(where, dict(values))
+
+    def delete_folder(self, path: str) -> None:
+        """Remove a folder below the lake if this session can reach its file system; else it stays for maintenance."""
+        folder = self.local_folder
+        if folder is not None:
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        try:
+            jvm, jsc = self.spark._jvm, self.spark._jsc  # pyright: ignore[reportAttributeAccessIssue] -- classic sessions only
+            target = jvm.org.apache.hadoop.fs.Path(path)
+            target.getFileSystem(jsc.hadoopConfiguration()).delete(target, True)
+        except Exception:  # noqa: BLE001 -- Spark Connect has no JVM handle, and tidying must never fail a run
+            return
+
+    def _root(self) -> str:
+        if not self.in_catalog:
+            return self.uri.rstrip("/")
+        rows = self.spark.sql(f"DESCRIBE SCHEMA {self.uri}").collect()
+        return next(r["info_value"] for r in rows if r["info_name"].startswith("Location")).rstrip("/")
+
+    def _read(self, options: Mapping[str, str], name: str) -> DataFrame:
+        reader = self.spark.read.format("delta").options(**options)
+        return reader.table(f"{self.uri}.{name}") if self.in_catalog else reader.load(self.path(name))
+
+    def _delta(self, name: str) -> DeltaTable:
+        from delta.tables import DeltaTable
+
+        if self.in_catalog:
+            return DeltaTable.forName(self.spark, f"{self.uri}.{name}")
+        return DeltaTable.forPath(self.spark, self.path(name))
+
+    def _view(self, view: View) -> DataFrame:
+        tables = {name: self.table(name) for name in view.reads}
+        statement = view.statement(
+            {name: f"{{{name}}}" for name in view.reads}, columns={n: frame.columns for n, frame in tables.items()}
+        )
+        return self.spark.sql(statement, **tables)
+
+    def _create(self, table: Table) -> None:
+        from delta.tables import DeltaTable
+
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
+        builder = builder.tableName(f"{self.uri}.{table.name}") if self.in_catalog else builder.location(self.path(table.name))
+        for column in table.columns:
+            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+        for key, value in {**PROPERTIES, **table.properties}.items():
+            builder = builder.property(key, value)
+        if table.cluster_by:
+            builder = builder.clusterBy(*table.cluster_by)
+        builder.execute()
+
+    def _evolve(self, table: Table) -> None:
+        from pyspark.sql.types import StructType
+
+        actual = {f.name: f.dataType for f in self._read({}, table.name).schema.fields}
+        wanted = {f.name: f.dataType for f in StructType.fromDDL(table.ddl).fields}
+        columns = {c.name: c for c in table.columns}
+        problems = [
+            f"column {name} is {actual[name].simpleString()}, declared {wanted[name].simpleString()}"
+            for name in actual.keys() & wanted.keys()
+            if actual[name] != wanted[name]
+        ]
+        missing = [name for name in wanted if name not in actual]
+        problems += [f"column {name} is missing and may not be null" for name in missing if not columns[name].nullable]
+        if not table.is_open:
+            problems += [f"column {name} is not declared" for name in actual if name not in wanted]
+        if problems:
+            raise StageError(
+                f"table {table.name} in {self.uri} does not fit its declaration: {'; '.join(sorted(problems))}. "
+                "Use the visionlake version that wrote it, or move the table away and run with --rebuild."
+            )
+        if missing:
+            added = ", ".join(f"`{n}` {columns[n].type} COMMENT {_quoted(columns[n].comment)}" for n in missing)
+            self.spark.sql(f"ALTER TABLE {self._reference(table.name)} ADD COLUMNS ({added})")
+
+    def _reference(self, name: str) -> str:
+        return f"{self.uri}.{name}" if self.in_catalog else f"delta.`{self.path(name).replace('`', '``')}`"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _is_catalog_schema(uri: str) -> bool:
+    return bool(_CATALOG_SCHEMA.fullmatch(uri))
+
+
+def _normalised(uri: str | Path) -> str:
+    text = str(uri)
+    if "://" in text or (_is_catalog_schema(text) and not Path(text).exists()):
+        return text
+    return str(Path(text).absolute())
+
+
+def quoted(value: Any) -> str:
+    """A value as a SQL literal."""
+    return _quoted(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,173 @@
+"""Runs a pipeline: its stages in order, each on what is new; what depends on a stopped stage waits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from visionlake.errors import UsageError, VisionlakeError
+from visionlake.expectations._checks import check_names, validate_severity
+from visionlake.expectations._gate import validate_expectations
+
+from ._audit import all_checks
+from ._config import Pipeline
+from ._feed import DELETED, find_due
+from ._lake import Lake
+from ._record import History, producer_of, read_history, resolved, settings_digest
+from ._report import Reporter, RunResult, StagePlan, StageResult
+from ._runner import StageRun
+from ._stage import Discovery, Stage, StageConfig
+from ._staging import staged_waves
+from ._tracking import Tracker, make_tracker
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def run(
+    pipeline: Pipeline,
+    *,
+    spark: SparkSession,
+    only: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    limit: int | None = None,
+    rebuild: bool = False,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Run the chosen stages. Raises UsageError before any work where settings changed and `rebuild` is not given."""
+    reporter = reporter or Reporter()
+    chosen = pipeline.choose(only=only, first=first, last=last)
+    check_gates(chosen)
+    lake = Lake(pipeline.lake, spark=spark)
+    rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
+    results: list[StageResult] = []
+    try:
+        for stage, config in chosen:
+            blocker = _blocker(stage, chosen, results)
+            if blocker:
+                result = StageResult(stage=stage.name, status="skipped", error=f"waits for {blocker}")
+            else:
+                job = StageRun(
+                    stage=stage, config=config, lake=lake, run_id=run_id, reporter=reporter, tracker=tracker,
+                    limit=limit, rebuild=stage.name in rebuilt,
+                )  # fmt: skip
+                result = _guarded(job)
+            results.append(result)
+            reporter.stage_finished(result)
+    finally:
+        tracker.close()
+    return RunResult(run_id=run_id, lake=lake.uri, stages=tuple(results))
+
+
+def plan(
+    pipeline: Pipeline,
+    *,
+    spark: SparkSession,
+    only: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    limit: int | None = None,
+    rebuild: bool = False,
+) -> list[StagePlan]:
+    """What each stage would do now. Later stages see only what the earlier ones have published already."""
+    lake = Lake(pipeline.lake, spark=spark)
+    chosen = pipeline.choose(only=only, first=first, last=last)
+    check_gates(chosen)
+    rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
+    return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.name in rebuilt) for stage, config in chosen]
+
+
+def check_gates(chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
+    """Refuse severities for checks that a stage does not have, and expectations that there are not."""
+    for stage, config in chosen:
+        validate_severity(config.severity, check_names(all_checks(stage, config)))
+        validate_expectations(config.expectations)
+
+
+def _guarded(job: StageRun) -> StageResult:
+    """Run a stage; what fails becomes its result, so that independent stages still run."""
+    try:
+        return job.execute()
+    except VisionlakeError as error:
+        return replace(job.result, status="failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 -- the report names it; the trace goes to the log
+        job.reporter.failed(job.stage.name, error)
+        return replace(job.result, status="failed", error=_summary(error))
+
+
+def _summary(error: Exception) -> str:
+    """One line that says what happened: of a worker's trace its last line, of a JVM's its first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    python = [line for line in lines if line[:1].isalpha() and "Error: " in line and not line.startswith("at ")]
+    return f"{type(error).__name__}: {(python or lines or ['no message'])[-1 if python else 0][:500]}"
+
+
+def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> str | None:
+    """The stage that this one waits for: one that writes what it reads and did not get through."""
+    broken = {r.stage for r in results if r.status in ("stopped", "failed", "skipped")}
+    reads = {i.table.name for i in stage.inputs}
+    for other, _ in chosen:
+        if other.name in broken and reads & {table.name for table in other.outputs}:
+            return other.name
+    return None
+
+
+def _stages_to_rebuild(
+    lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]], *, rebuild: bool, named: Sequence[str]
+) -> set[str]:
+    """Stages whose settings changed since they last published, and those asked for by name. UsageError without `rebuild`."""
+    changed: dict[str, str] = {}
+    for stage, config in chosen:
+        if stage.producer:
+            continue
+        history = read_history(lake, stage=stage.name, producer=producer_of(stage, config))
+        if history.settings_digest not in (None, settings_digest(config)):
+            changed[stage.name] = _differences(history, config)
+    if changed and not rebuild:
+        raise UsageError(
+            "settings changed since these tables were made: "
+            + "; ".join(f"{name}: {what}" for name, what in changed.items())
+            + ". To make the tables what a fresh run would give (every input is processed again, rows that no longer "
+            "come out are deleted, equal rows stay untouched), run again with --rebuild; or set the old values back."
+        )
+    return {*changed, *named} if rebuild else set()
+
+
+def _differences(history: History, config: StageConfig) -> str:
+    new, old = resolved(config), dict(history.config)
+    return ", ".join(f"{k} {old.get(k)!r} -> {new[k]!r}" for k in new if old.get(k) != new[k]) or "defaults"
+
+
+def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | None, rebuild: bool) -> StagePlan:
+    from pyspark.sql import functions as F
+
+    producer = producer_of(stage, config)
+    history = read_history(lake, stage=stage.name, producer=producer)
+    waiting = [w for w in staged_waves(lake, stage=stage.name) if w.producer == producer]
+    due = _due_parents(lake, stage, config, history, rebuild=rebuild)
+    if due is None:
+        return StagePlan(stage=stage.name, parents=0, estimated_rows=0, staged_waves=len(waiting))
+    weight = F.expr(stage.weight(config)) if stage.weight else F.lit(None).cast("double")
+    found = due.agg(F.count("*").alias("n"), F.sum(weight).alias("rows")).collect()[0]
+    rows = None if found["rows"] is None else int(found["rows"])
+    parents = min(found["n"], limit) if limit else found["n"]
+    return StagePlan(stage=stage.name, parents=parents, estimated_rows=rows, staged_waves=len(waiting))
+
+
+def _due_parents(lake: Lake, stage: Stage, config: StageConfig, history: History, *, rebuild: bool) -> DataFrame | None:
+    if stage.discover:
+        now = datetime.now(UTC)
+        return stage.discover(
+            Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
+        )
+    due = find_due(stage, lake, history, rebuild=rebuild)
+    return None if due is None else due.parents.where(f"NOT {DELETED}")
+
+
+

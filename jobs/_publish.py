@@ -1,0 +1,137 @@
+"""Publishing rows by key: what is equal stays untouched, what is new is added, what no longer comes out is deleted.
+
+Idempotent: a second publication of the same rows finds nothing to do. Only files that hold a changed row are rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from visionlake.expectations._table import Table
+
+from ._lake import Lake, quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+IN_LIST = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Which existing rows the published ones replace: those for which `where` holds, with a parent in `parents`.
+
+    `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of the
+    parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's version
+    that the rows saw: what a newer one wrote is left alone.
+    """
+
+    pruning: str
+    values: Sequence[str]
+    parents: DataFrame | None
+    version: int | None = None
+    where: Column | None = None
+
+
+def publish(lake: Lake, table: Table, rows: DataFrame, *, scope: Scope) -> int | None:
+    """Publish rows into the table; returns the new Delta version, or None where there was nothing to change."""
+    existing = lake.table(table.name).where(_near(scope.pruning, scope.values))
+    if scope.where is not None:
+        existing = existing.where(scope.where)
+    if existing.isEmpty():
+        return _insert(lake, table, rows, scope)
+    changes = _changes(table, rows, existing, scope).persist()
+    try:
+        touched = [r[scope.pruning] for r in changes.select(scope.pruning).distinct().limit(IN_LIST + 1).collect()]
+        if not touched:
+            return None
+        source = _source(table, rows, changes, version=scope.version)
+        values = touched if len(touched) <= IN_LIST else scope.values
+        has_version = "input_version" in table.column_names
+        lake.merge(
+            table.name,
+            source,
+            on=_on(table, scope.pruning, values),
+            unless="t.input_version > s.input_version" if has_version else None,
+        )
+    finally:
+        changes.unpersist()
+    return lake.version(table.name)
+
+
+def _insert(lake: Lake, table: Table, rows: DataFrame, scope: Scope) -> int | None:
+    if rows.isEmpty():
+        return None
+    lake.insert(table.name, rows, on=_on(table, scope.pruning, scope.values))
+    return lake.version(table.name)
+
+
+def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -> DataFrame:
+    """Keys with `_op`: insert, update or delete. Pictures are compared by hash, so only keys are shuffled."""
+    from pyspark.sql import functions as F
+
+    keys = list(table.key)
+    if scope.parents is not None:
+        shared = [c for c in scope.parents.columns if c in existing.columns]
+        existing = existing.join(F.broadcast(scope.parents), shared, "left_semi")
+    newer = F.lit(False)
+    if "input_version" in table.column_names and scope.version is not None:
+        newer = F.coalesce(F.col("input_version") > scope.version, F.lit(False))
+    new = rows.select(*keys, _look(table, rows).alias("_new"))
+    old = existing.select(*keys, _look(table, existing).alias("_old"), newer.alias("_newer"))
+    on = [F.col(f"n.{k}").eqNullSafe(F.col(f"o.{k}")) for k in keys]
+    both = new.alias("n").join(old.alias("o"), on, "full_outer")
+    stale = F.lit("delete") if scope.parents is not None else F.lit(None).cast("string")
+    op = (
+        F.when(F.col("_old").isNull(), F.lit("insert"))
+        .when(F.col("_newer"), F.lit(None))
+        .when(F.col("_new").isNull(), stale)
+        .when(F.col("_old") != F.col("_new"), F.lit("update"))
+    )
+    merged = [F.coalesce(F.col(f"n.{k}"), F.col(f"o.{k}")).alias(k) for k in keys]
+    return both.select(*merged, op.alias("_op")).where(F.col("_op").isNotNull())
+
+
+def _look(table: Table, frame: DataFrame) -> Column:
+    """Hash of what makes a row equal to another. JSON keeps nulls in their places, which a plain hash skips."""
+    from pyspark.sql import functions as F
+
+    names = table.compared_columns
+    binary = {c.name for c in table.columns if c.type == "binary"}
+    plain = F.to_json(F.struct(*(n for n in names if n not in binary)), {"ignoreNullFields": "false"})
+    pictures = [part for n in names if n in binary for part in (F.col(n), F.col(n).isNull())]
+    return F.xxhash64(plain, *pictures)
+
+
+def _source(table: Table, rows: DataFrame, changes: DataFrame, *, version: int | None) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    keys = list(table.key)
+    matches = [F.col(f"r.{k}").eqNullSafe(F.col(f"c.{k}")) for k in keys]
+    written = rows.alias("r").join(F.broadcast(changes.where("_op <> 'delete'")).alias("c"), matches)
+    written = written.select("r.*", "c._op")
+    gone = changes.where("_op = 'delete'")
+    filled = {"input_version": version}
+    blank = [F.lit(filled.get(c.name)).cast(c.type).alias(c.name) for c in table.columns if c.name not in keys]
+    return written.unionByName(gone.select(*keys, *blank, "_op"))
+
+
+def _near(column: str, values: Sequence[str]) -> Column:
+    from pyspark.sql import functions as F
+
+    if len(values) <= IN_LIST:
+        return F.col(column).isin(list(values))
+    return F.col(column).between(F.lit(min(values)), F.lit(max(values)))
+
+
+def _on(table: Table, column: str, values: Sequence[str]) -> str:
+    """The merge condition: keys, plus literals that let Delta skip files and detect a writer of the same rows."""
+    if len(values) <= IN_LIST:
+        near = f"t.`{column}` IN ({', '.join(quoted(v) for v in values)})"
+    else:
+        near = f"t.`{column}` BETWEEN {quoted(min(values))} AND {quoted(max(values))}"
+    nullable = {c.name for c in table.columns if c.nullable}
+    same = (f"t.`{k}` {'<=>' if k in nullable else '='} s.`{k}`" for k in table.key)
+    return " AND ".join((near, *same))

@@ -1,0 +1,165 @@
+"""The rows of `waves`: a producer's progress and the record of what happened, read and written here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from visionlake import __version__
+from visionlake.expectations import waves
+
+from ._config import resolved
+from ._stage import Stage, StageConfig
+
+if TYPE_CHECKING:
+    from ._lake import Lake
+
+DONE = ("published", "released", "dropped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a producer got with one input: everything up to `last_key` of `version` (all of it once complete)."""
+
+    table: str
+    table_id: str | None = None
+    from_version: int | None = None
+    version: int | None = None
+    last_key: str | None = None
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave:
+    """A wave's header: who makes it, from what, under which settings. Staged as JSON beside its rows."""
+
+    wave_id: str
+    run_id: str
+    stage: str
+    producer: str
+    sequence: int
+    started_at: str
+    mode: str
+    progress: Progress
+    config: Mapping[str, Any]
+    settings_digest: str
+    parent_key: Sequence[str]
+    rows_in: int = 0
+    rows_deleted: int = 0
+    code_version: str = __version__
+    lookups: Mapping[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """The header as JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Wave:
+        """The header back from its JSON text."""
+        values = json.loads(text)
+        return cls(**{**values, "progress": Progress(**values["progress"])})
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """The wave's inputs as the rows of `waves` hold them: the parent with its progress, then the lookups."""
+        return [asdict(self.progress), *(asdict(Progress(table=t, version=v)) for t, v in self.lookups.items())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What `waves` knows of one producer: how far it got, under which settings, and the status of each wave."""
+
+    progress: Progress | None = None
+    mode: str | None = None
+    settings_digest: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    sequence: int = 0
+
+    def after(self, wave: Wave, *, status: str) -> History:
+        """The history once this wave has its row."""
+        seen = replace(
+            self, statuses={**self.statuses, wave.wave_id: status}, sequence=max(self.sequence, wave.sequence)
+        )
+        if status not in DONE:
+            return seen
+        return replace(
+            seen, progress=wave.progress, mode=wave.mode, settings_digest=wave.settings_digest, config=wave.config
+        )
+
+
+def settings_digest(config: StageConfig) -> str:
+    """Digest of the settings that can change a row; those left at their default do not count, so new ones are free."""
+    fields = type(config).model_fields
+    values = resolved(config)
+    defaults = {n: json.loads(json.dumps(f.default, default=str)) for n, f in fields.items()}
+    counted = {
+        name: values[name]
+        for name, field_info in fields.items()
+        if dict(field_info.json_schema_extra or {}).get("affects_output", True)  # pyright: ignore[reportCallIssue, reportArgumentType] -- always a dict here
+        and values[name] != defaults[name]
+    }
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def producer_of(stage: Stage, config: StageConfig) -> str:
+    """Who progress is kept for. Stages whose key holds no version are one producer whatever their settings."""
+    return stage.producer(config) if stage.producer else stage.name
+
+
+def read_history(lake: Lake, *, stage: str, producer: str) -> History:
+    """Everything `waves` says of a producer, in one read."""
+    if not lake.exists("waves"):
+        return History()
+    from pyspark.sql import functions as F
+
+    rows = lake.table("waves").where((F.col("stage") == stage) & (F.col("producer") == producer)).collect()
+    statuses = {row["wave_id"]: row["status"] for row in rows}
+    sequence = max((row["sequence"] for row in rows), default=0)
+    done = [row for row in rows if row["status"] in DONE]
+    if not done:
+        return History(statuses=statuses, sequence=sequence)
+    last = max(done, key=lambda row: row["sequence"])
+    return History(
+        progress=Progress(**last["inputs"][0].asDict()),
+        mode=last["mode"],
+        settings_digest=last["settings_digest"],
+        config=json.loads(last["config"]),
+        statuses=statuses,
+        sequence=sequence,
+    )
+
+
+def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str, Any]:
+    """Write the wave's row: the last step of publishing. `known` says that an earlier attempt left a row to replace."""
+    from pyspark.sql.types import StructType
+
+    record = {
+        "wave_id": wave.wave_id,
+        "run_id": wave.run_id,
+        "stage": wave.stage,
+        "producer": wave.producer,
+        "sequence": wave.sequence,
+        "started_at": datetime.fromisoformat(wave.started_at),
+        "finished_at": datetime.now(UTC),
+        "config": json.dumps(wave.config, sort_keys=True),
+        "settings_digest": wave.settings_digest,
+        "code_version": wave.code_version,
+        "mode": wave.mode,
+        "inputs": wave.inputs(),
+        "rows_in": wave.rows_in,
+        **values,
+    }
+    lake.ensure(waves.TABLE)
+    row = {name: record.get(name) for name in waves.TABLE.column_names}
+    frame = lake.spark.createDataFrame([row], StructType.fromDDL(waves.TABLE.ddl))
+    if known:
+        from pyspark.sql import functions as F
+
+        lake.merge("waves", frame.withColumn("_op", F.lit("update")), on="t.wave_id = s.wave_id")
+    else:
+        lake.append("waves", frame, transaction=f"visionlake/waves/{wave.wave_id}/{record['status']}")
+    return record

@@ -1,0 +1,76 @@
+"""What a run tells: live to a `Reporter`, and at its end as results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from visionlake.expectations._checks import CheckResult
+
+Status = Literal["done", "nothing_new", "stopped", "failed", "skipped"]
+
+
+class Reporter:
+    """Hears what happens during a run; this one keeps silent. Override what you want to hear."""
+
+    def stage_started(self, stage: str, parents: int, estimated_rows: int | None) -> None:
+        """A stage has `parents` inputs (files, media) to process."""
+
+    def progressed(self, stage: str, parents_done: float, parents_total: int, rows: int) -> None:
+        """Work goes on: so many inputs and output rows of the stage so far."""
+
+    def step(self, stage: str, wave_id: str, step: str) -> None:
+        """A wave passed a step: staged, judged, stopped, table, quarantine or progress."""
+
+    def stage_finished(self, result: StageResult) -> None:
+        """A stage is through, one way or another."""
+
+    def failed(self, stage: str, error: Exception) -> None:
+        """A stage failed for a reason that is not the user's; `error` bears the trace."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows."""
+
+    stage: str
+    status: Status
+    parents: int = 0
+    published: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+    waves: int = 0
+    wave_id: str | None = None
+    checks: tuple[CheckResult, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run did, stage by stage."""
+
+    run_id: str
+    lake: str
+    stages: tuple[StageResult, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 a stage failed, 3 a gate stopped one."""
+        statuses = {stage.status for stage in self.stages}
+        return 1 if "failed" in statuses else 3 if "stopped" in statuses else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """What a stage would do now: inputs that are due, the rows they may yield, and waves that wait to be finished."""
+
+    stage: str
+    parents: int
+    estimated_rows: int | None
+    staged_waves: int
+    note: str | None = None

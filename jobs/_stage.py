@@ -1,0 +1,119 @@
+"""What a stage is: data plus one pure function. The runner does everything else, the same for every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from visionlake.expectations._table import Check, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from ._lake import Lake
+
+
+def setting(default: Any = ..., *, affects_output: bool = True, is_path: bool = False, **constraints: Any) -> Any:
+    """A field of a stage's configuration, with pydantic's constraints (`gt`, `le`, `description`, ...).
+
+    `affects_output=False` marks settings that cannot change a row of the output (sizes of waves, limits of time): to
+    change them makes nothing due again. `is_path=True` marks text, or a list of it, that names files: what is relative
+    is taken from the folder of the pipeline file; globs keep their meaning and URIs pass as they are.
+    """
+    marks: dict[str, Any] = {"affects_output": affects_output, "is_path": is_path}
+    return Field(default, json_schema_extra=marks, **constraints)
+
+
+class StageConfig(BaseModel):
+    """Settings that every stage has. A stage adds its own by inheriting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    max_wave_rows: int = setting(20_000, affects_output=False, gt=0, description="rows per wave, as estimated")
+    max_wave_parents: int = setting(5_000, affects_output=False, gt=0, description="inputs (files, media) per wave")
+    max_error_share: float = setting(
+        0.2, affects_output=False, ge=0, le=1, description="share of rows that may be bad before the gate stops"
+    )
+    min_rows: int = setting(20, affects_output=False, ge=1, description="below this, checks on shares only warn")
+    severity: dict[str, Literal["stop", "warn"]] = setting(
+        {}, affects_output=False, description="check name -> severity, over the declared one"
+    )
+    expectations: tuple[dict[str, Any], ...] = setting(
+        (), affects_output=False, description="Great Expectations expectations on the wave's good rows"
+    )
+    expectations_file: str | None = setting(
+        None, affects_output=False, is_path=True, description="Python file with EXPECTATIONS, a list of expectations"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, value: Any, info: ValidationInfo) -> Any:
+        """TOML and JSON know lists only, and a strict tuple refuses them."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        is_tuple = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
+        return tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A table that a stage reads. The first input of a stage is its parent: its rows become due.
+
+    `depends_on` names the parent's columns whose change makes a row due again; None means any column.
+    """
+
+    table: Table
+    depends_on: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage of the pipeline.
+
+    `transform(inputs, config)` gets the input tables by name, the parent holding just the rows of this wave, and returns
+    the output's columns plus, where it can fail per row, an `error` struct (see `expectations._table.ERROR_TYPE`): a row
+    whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several outputs
+    returns one nullable struct column per table instead, named like the table.
+
+    `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many
+    rows a parent yields. `measure(rows, parents, config)` returns one row of more numbers for the gate's checks.
+    `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
+    key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
+    `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
+    error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
+    """
+
+    name: str
+    summary: str
+    config: type[StageConfig]
+    outputs: tuple[Table, ...]
+    transform: Callable[[Mapping[str, DataFrame], Any], DataFrame]
+    inputs: tuple[Input, ...] = ()
+    unit: str = "media_id"
+    weight: Callable[[Any], str] | None = None
+    measure: Callable[[DataFrame, DataFrame, Any], DataFrame] | None = None
+    checks: tuple[Check, ...] = ()
+    discover: Callable[[Discovery], DataFrame] | None = None
+    parent_key: tuple[str, ...] = ()
+    producer: Callable[[Any], str] | None = None
+    keeps_children: bool = False
+    unreadable: frozenset[str] = frozenset()
+
+    @property
+    def key_of_parent(self) -> tuple[str, ...]:
+        """The columns that identify a parent."""
+        return self.parent_key or self.inputs[0].table.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovery:
+    """What a stage gets that finds its own parents."""
+
+    spark: SparkSession
+    lake: Lake
+    config: Any
+    now: datetime
+    run_id: str
+    is_rebuild: bool = False

@@ -1,0 +1,78 @@
+"""Waves as a person handles them: list, show, release despite the gate, drop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from visionlake.errors import UsageError
+
+from . import _staging
+from ._record import DONE, Wave, read_history
+from ._report import Reporter
+from ._runner import Decision, StageRun
+from ._tracking import make_tracker
+
+if TYPE_CHECKING:
+    from ._config import Pipeline
+    from ._lake import Lake
+
+
+def list_waves(lake: Lake, *, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows of `waves`, newest first, and staged waves that have none yet (status `staged`)."""
+    recorded = [] if not lake.exists("waves") else [row.asDict(recursive=True) for row in lake.table("waves").collect()]
+    known = {row["wave_id"] for row in recorded}
+    waiting = [_as_row(wave) for wave in _all_staged(lake) if wave.wave_id not in known]
+    rows = sorted((*recorded, *waiting), key=lambda row: (str(row["started_at"]), row["sequence"]), reverse=True)
+    return rows[:limit]
+
+
+def show_wave(lake: Lake, wave_id: str) -> Mapping[str, Any]:
+    """One wave's row. Raises UsageError for an unknown id."""
+    rows = {row["wave_id"]: row for row in list_waves(lake)}
+    if wave_id not in rows:
+        raise UsageError(f"no wave {wave_id!r}; `visionlake waves list` shows {len(rows)} of them")
+    return rows[wave_id]
+
+
+def release(lake: Lake, wave_id: str, *, who: str, why: str, pipeline: Pipeline) -> None:
+    """Publish a stopped wave despite its gate; who and why are recorded."""
+    _decide(lake, wave_id, Decision(status="released", who=who, why=why), pipeline)
+
+
+def drop(lake: Lake, wave_id: str, *, who: str, why: str, pipeline: Pipeline) -> None:
+    """Send a stopped wave's rows to quarantine and move on; who and why are recorded."""
+    _decide(lake, wave_id, Decision(status="dropped", who=who, why=why), pipeline)
+
+
+def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) -> None:
+    wave = next((w for w in _all_staged(lake) if w.wave_id == wave_id), None)
+    if wave is None:
+        status = show_wave(lake, wave_id)["status"]
+        raise UsageError(f"wave {wave_id} is {status}; only a wave that waits (stopped or staged) can be decided on")
+    chosen = [(stage, config) for stage, config in pipeline.stages if stage.name == wave.stage]
+    if not chosen:
+        raise UsageError(f"wave {wave_id} belongs to stage {wave.stage}, which {pipeline.path} does not have")
+    stage, config = chosen[0]
+    reporter = Reporter()
+    tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
+    job = StageRun(stage=stage, config=config, lake=lake, run_id=wave.run_id, reporter=reporter, tracker=tracker)
+    job.history = read_history(lake, stage=stage.name, producer=wave.producer)
+    if job.history.statuses.get(wave_id) in DONE:
+        raise UsageError(f"wave {wave_id} is {job.history.statuses[wave_id]} already")
+    try:
+        job.finish(wave, decision=decision)
+    finally:
+        tracker.close()
+
+
+def _all_staged(lake: Lake) -> list[Wave]:
+    return _staging.staged_waves(lake, stage="*")
+
+
+def _as_row(wave: Wave) -> dict[str, Any]:
+    return {
+        "wave_id": wave.wave_id, "run_id": wave.run_id, "stage": wave.stage, "producer": wave.producer,
+        "status": "staged", "sequence": wave.sequence, "started_at": wave.started_at, "mode": wave.mode,
+        "rows_in": wave.rows_in, "rows_published": 0, "rows_quarantined": 0, "checks": [], "error": None,
+    }  # fmt: skip

@@ -1,0 +1,153 @@
+"""Extract frames: decode, sample and store the frames of every media, with their identity and quality measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from visionlake.expectations import frames, media, sources
+from visionlake.expectations._table import ERROR_TYPE
+from visionlake.udfs.frame_types import FrameOptions, Limits
+
+from ._fields import Fps, Seconds
+from ._stage import Input, Stage, StageConfig, setting
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+UNKNOWN_DURATION_S = 60.0
+STILL_AWAY = frozenset({"source_missing", "source_changed", "read_failed"})
+
+
+class Config(StageConfig):
+    """Settings of `extract_frames`."""
+
+    fps: Fps | None = setting(None, description="frames per second of presentation time; unset: every frame")
+    keyframes_only: bool = setting(False, description="only frames at which decoding can start")
+    start_s: Seconds | None = setting(None, description="from here on, seconds after the first frame")
+    end_s: Seconds | None = setting(None, description="up to here, seconds after the first frame")
+    max_frames: int | None = setting(None, gt=0, description="at most so many frames per stream")
+    max_side_px: int | None = setting(None, gt=0, description="longer side of the stored frame; never enlarged")
+    square_pixels: bool = setting(False, description="resample to square pixels")
+    image_format: Literal["jpeg", "png", "none"] = setting("jpeg", description="how pictures are stored")
+    jpeg_quality: int = setting(92, ge=1, le=100, description="JPEG quality")
+    max_pixels: int = setting(89_478_485, gt=0, description="pixels per frame; larger media are refused")
+    decoder_memory_mib: int = setting(1024, affects_output=False, gt=0, description="memory of a decoder, plus a frame")
+    decoder_stall_s: float = setting(60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung")
+    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one media")
+
+    def options(self) -> FrameOptions:
+        """The settings as the decoder takes them."""
+        names = ("keyframes_only", "start_s", "end_s", "max_frames", "max_side_px", "square_pixels", "image_format")
+        values = {name: getattr(self, name) for name in names}
+        return FrameOptions(fps=self.fps, jpeg_quality=self.jpeg_quality, **values)
+
+    def limits(self) -> Limits:
+        """The bounds of one decoder."""
+        return Limits(
+            memory_mib=self.decoder_memory_mib,
+            stall_s=self.decoder_stall_s,
+            wall_s=self.decoder_wall_s,
+            max_pixels=self.max_pixels,
+        )
+
+
+def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
+    """Frames of the media, read from where their content lies at present; one error row where that fails."""
+    from pyspark.sql import functions as F
+
+    present = inputs["sources"].where("state = 'present'").groupBy("media_id")
+    place = present.agg(F.min_by(F.struct("uri", "size_bytes", "mtime"), F.struct("first_seen", "uri")).alias("place"))
+    found = inputs["media"].join(place, "media_id", "left")
+    picked = found.select("media_id", "kind", "duration_s", "place.uri", "place.size_bytes", "place.mtime")
+    return decode(picked, config)
+
+
+def decode(rows: DataFrame, config: Config) -> DataFrame:
+    """Frames of the files in `rows` (`uri`, and if known `media_id`, `kind`, `size_bytes`, `mtime`), longest first."""
+    from pyspark.sql import functions as F
+
+    from visionlake.udfs.extract_frames import extract_frames
+
+    schema = frames.TABLE.arrow_schema(with_error=True)
+    work = partial(extract_frames, schema=schema, options=config.options(), limits=config.limits())
+    if "duration_s" in rows.columns:
+        rows = rows.orderBy(F.col("duration_s").desc_nulls_last()).drop("duration_s")
+    # One file a task, dealt out in order: the longest start first, and no task holds two while another has none.
+    dealt = rows.coalesce(1).repartition(_partitions(rows))
+    return dealt.mapInArrow(work, f"{frames.TABLE.ddl}, error {ERROR_TYPE}")
+
+
+def _partitions(rows: DataFrame) -> int:
+    return max(1, min(rows.count(), 10_000))
+
+
+def weight(config: Config) -> str:
+    """Rows that a media may yield, as a SQL expression over `media`."""
+    if config.max_frames:
+        return str(float(config.max_frames))
+    rate = float(config.fps) if config.fps else 30.0
+    return f"CASE WHEN kind = 'image' THEN 1.0 ELSE {rate} * coalesce(duration_s, {UNKNOWN_DURATION_S}) END"
+
+
+def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
+    """Numbers for the gate that need a look across rows: steps backward in time, frozen frames, counts off."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    stream = ["media_id", "stream_index"]
+    by_time, by_index = (Window.partitionBy(*stream).orderBy(name) for name in ("pts", "frame_index"))
+    steps = rows.select(
+        *stream,
+        (F.col("phash") == F.lag("phash").over(by_time)).alias("same"),
+        ((F.col("pts") <= F.lag("pts").over(by_index)) & F.col("frame_index").isNotNull()).alias("backward"),
+    )
+    per_media = steps.groupBy("media_id").agg(
+        F.count("*").alias("found"),
+        F.sum(F.col("same").cast("double")).alias("same"),
+        F.sum(F.col("backward").cast("double")).alias("backward"),
+    )
+    joined = parents.select("media_id", expected(config).alias("expected")).join(per_media, "media_id", "left")
+    found = F.coalesce("found", F.lit(0))
+    off = F.abs(found - F.col("expected")) > F.greatest(F.lit(2.0), 0.1 * F.col("expected"))
+    return joined.agg(
+        F.coalesce(F.sum("backward"), F.lit(0.0)).alias("pts_backward_steps"),
+        (F.sum("same") / F.sum("found")).alias("frozen_share"),
+        F.avg(off.cast("double")).alias("extracted_count_off_share"),
+    )
+
+
+def expected(config: Config) -> Any:
+    """Frames that the first video stream's facts promise; null where they promise nothing."""
+    from pyspark.sql import functions as F
+
+    stream = F.get("video_streams", F.lit(0))
+    seconds = F.coalesce(stream["duration_s"], F.col("duration_s"))
+    begin, end = F.lit(float(config.start_s or 0)), F.least(seconds, F.lit(float(config.end_s))) if config.end_s else seconds
+    counted = (end - begin) * float(config.fps) if config.fps else stream["frame_count"].cast("double")
+    if config.keyframes_only or (not config.fps and (config.start_s or config.end_s)):
+        counted = F.lit(None).cast("double")
+    if config.max_frames:
+        counted = F.least(counted, F.lit(float(config.max_frames)))
+    several = F.size("video_streams") > 1
+    return F.when(F.col("kind") == "image", F.lit(1.0)).when(several, None).otherwise(F.greatest(counted, F.lit(0.0)))
+
+
+STAGE = Stage(
+    name="extract_frames",
+    summary="decode, sample and store the frames of every media",
+    config=Config,
+    inputs=(Input(table=media.TABLE, depends_on=("kind",)), Input(table=sources.TABLE)),
+    outputs=(frames.TABLE,),
+    transform=transform,
+    weight=weight,
+    measure=measure,
+    unreadable=STILL_AWAY,
+)
+
+
+if __name__ == "__main__":
+    from visionlake.jobs._submit import main
+
+    main("extract_frames")

@@ -1,0 +1,20 @@
+"""One local Spark session for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    from visionlake.jobs._session import get_session
+
+    session = get_session(app_name="visionlake-tests")
+    yield session
+    session.stop()

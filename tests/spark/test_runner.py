@@ -1,0 +1,253 @@
+"""The runner on a stage of a few lines: waves, progress, quarantine, gates, corrections, kills and decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from visionlake.expectations._table import Check, Column, Rule, Table
+from visionlake.jobs import _quarantine, _waves
+from visionlake.jobs._config import Pipeline, TrackingConfig
+from visionlake.jobs._lake import Lake
+from visionlake.jobs._pipeline import plan, run
+from visionlake.jobs._report import Reporter, RunResult
+from visionlake.jobs._stage import Input, Stage, StageConfig, setting
+
+THINGS = Table(
+    name="things",
+    comment="what the test puts in",
+    columns=(
+        Column(name="media_id", type="string", comment="key", nullable=False),
+        Column(name="size", type="int", comment="how many children; negative: an error"),
+        Column(name="remark", type="string", comment="nothing depends on it"),
+    ),
+    key=("media_id",),
+    cluster_by=("media_id",),
+)
+PARTS = Table(
+    name="parts",
+    comment="what the stage makes of it",
+    columns=(
+        Column(name="media_id", type="string", comment="key", nullable=False),
+        Column(name="place", type="bigint", comment="key", nullable=False),
+        Column(name="value", type="bigint", comment="place * factor"),
+        Column(name="input_version", type="bigint", comment="version seen", volatile=True),
+    ),
+    key=("media_id", "place"),
+    rules=(Rule(name="value_too_large", holds="value < 1000", message="value < 1000"),),
+    checks=(Check(name="mean_value", metric="avg(value)", maximum=400, expected="a mean value of at most 400"),),
+    properties={"delta.dataSkippingStatsColumns": "media_id,place,input_version"},
+)
+COMPUTED: list[str] = []
+
+
+class Config(StageConfig):
+    factor: int = setting(1, description="multiplies places")
+
+
+def transform(inputs: dict[str, DataFrame], config: Config) -> DataFrame:
+    COMPUTED.extend(sorted(row["media_id"] for row in inputs["things"].select("media_id").collect()))
+    bad = F.struct(F.lit("negative").alias("reason"), F.lit("size < 0").alias("message"), F.lit(None).cast("string").alias("payload"))
+    things = inputs["things"].withColumn("error", F.when(F.col("size") < 0, bad))
+    places = F.when(F.col("size") > 0, F.sequence(F.lit(1), F.col("size"))).otherwise(F.array(F.lit(None).cast("int")))
+    rows = things.withColumn("place", F.explode(places)).withColumn("place", F.col("place").cast("bigint"))
+    return rows.select("media_id", "place", (F.col("place") * config.factor).alias("value"), "error")
+
+
+STAGE = Stage(
+    name="make_parts", summary="parts of things", config=Config,
+    inputs=(Input(table=THINGS, depends_on=("size",)),), outputs=(PARTS,), transform=transform,
+)  # fmt: skip
+
+
+class KilledAt(Reporter):
+    def __init__(self, step: str) -> None:
+        self.at = step
+
+    def step(self, stage: str, wave_id: str, step: str) -> None:
+        if step == self.at:
+            raise KeyboardInterrupt
+
+
+class World:
+    """A lake with `things`, and the pipeline over it."""
+
+    def __init__(self, folder: Path, spark: SparkSession) -> None:
+        self.folder, self.spark = folder, spark
+        self.lake = Lake(folder / "lake", spark=spark)
+        self.lake.ensure(THINGS)
+
+    def pipeline(self, **settings: object) -> Pipeline:
+        settings.setdefault("max_wave_parents", 3)
+        return Pipeline(
+            path=self.folder / "p.toml", folder=self.folder, lake=str(self.folder / "lake"),
+            stages=((STAGE, Config(**settings)),), tracking=TrackingConfig(enabled=False),
+        )  # fmt: skip
+
+    def put(self, sizes: dict[str, int], remark: str = "") -> None:
+        rows = self.spark.createDataFrame([(k, v, remark) for k, v in sizes.items()], THINGS.ddl)
+        for key in sizes:
+            self.spark.sql(f"DELETE FROM delta.`{self.lake.path('things')}` WHERE media_id = '{key}'") if remark else None
+        rows.coalesce(1).write.format("delta").mode("append").save(self.lake.path("things"))
+
+    def run(self, reporter: Reporter | None = None, *, rebuild: bool = False, **settings: object) -> RunResult:
+        COMPUTED.clear()
+        return run(self.pipeline(**settings), spark=self.spark, reporter=reporter, rebuild=rebuild)
+
+    def parts(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row in self.lake.table("parts").orderBy("media_id", "place").collect():
+            found.setdefault(row["media_id"], []).append(row["value"])
+        return found
+
+    def quarantined(self) -> dict[str, str]:
+        return {row["input_key"]: row["reason"] for row in self.lake.table("quarantine").collect()}
+
+    def version(self) -> int:
+        return self.lake.version("parts")
+
+
+@pytest.fixture
+def world(tmp_path: Path, spark: SparkSession) -> World:
+    return World(tmp_path / "a lake ü", spark)
+
+
+def test_waves_publish_everything_once_and_a_second_run_does_nothing(world: World) -> None:
+    world.put({"a": 2, "b": 1, "c": 3, "d": 1, "e": -1})
+    result = world.run()
+    assert result.exit_code == 0 and result.stages[0].waves == 2 and result.stages[0].parents == 5
+    assert world.parts() == {"a": [1, 2], "b": [1], "c": [1, 2, 3], "d": [1]}
+    assert world.quarantined() == {"e": "negative"}
+    before = world.version()
+    again = world.run()
+    assert again.stages[0].status == "nothing_new" and COMPUTED == [] and world.version() == before
+    waves = world.lake.table("waves").orderBy("sequence").collect()
+    assert [w["status"] for w in waves] == ["published", "published"]
+    assert waves[-1]["inputs"][0]["is_complete"] and waves[0]["inputs"][0]["last_key"] == "c"
+    assert {c["name"] for c in waves[0]["checks"]} >= {"error_share", "parents_accounted", "mean_value"}
+
+
+def test_only_what_changed_is_computed_and_only_its_rows_are_touched(world: World) -> None:
+    world.put({"a": 2, "b": 1, "c": 3})
+    world.run()
+    world.put({"d": 2})
+    world.run()
+    assert COMPUTED == ["d"]
+    things = f"delta.`{world.lake.path('things')}`"
+    world.spark.sql(f"UPDATE {things} SET remark = 'x'")
+    before = world.version()
+    world.run()
+    assert COMPUTED == [] and world.version() == before
+    world.spark.sql(f"UPDATE {things} SET size = 1 WHERE media_id = 'c'")
+    world.spark.sql(f"DELETE FROM {things} WHERE media_id = 'a'")
+    world.run()
+    assert COMPUTED == ["c"]
+    assert world.parts() == {"b": [1], "c": [1], "d": [1, 2]}
+
+
+def test_a_mended_input_clears_its_quarantine(world: World) -> None:
+    world.put({"a": -1})
+    world.run()
+    assert world.quarantined() == {"a": "negative"}
+    world.spark.sql(f"UPDATE delta.`{world.lake.path('things')}` SET size = 1")
+    world.run()
+    assert world.quarantined() == {} and world.parts() == {"a": [1]}
+
+
+@pytest.mark.parametrize("step", ["staged", "judged", "table", "quarantine", "progress"])
+def test_stopping_after_a_step_loses_and_doubles_nothing(world: World, step: str) -> None:
+    world.put({"a": 2, "b": -1})
+    with pytest.raises(KeyboardInterrupt):
+        world.run(KilledAt(step))
+    assert COMPUTED == ["a", "b"]
+    world.run()
+    assert COMPUTED == []
+    assert world.parts() == {"a": [1, 2]} and world.quarantined() == {"b": "negative"}
+    assert world.lake.table("waves").count() == 1
+
+
+def test_a_gate_stops_then_release_and_drop_do_what_they_say(world: World) -> None:
+    world.put({"a": 2, "b": 3})
+    stopped = world.run(factor=500)
+    assert stopped.exit_code == 3 and world.lake.table("parts").isEmpty()
+    version = world.version()
+    again = world.run(factor=500)
+    assert again.exit_code == 3 and COMPUTED == [] and world.version() == version
+    failed = next(c for c in again.stages[0].checks if c.name == "mean_value")
+    assert failed.status == "stopped" and failed.observed == "500"
+    (wave,) = _waves.list_waves(world.lake)
+    assert wave["status"] == "stopped"
+    _waves.release(world.lake, wave["wave_id"], who="me", why="looked at it", pipeline=world.pipeline(factor=500))
+    assert world.parts() == {"a": [500], "b": [500]}
+    (wave,) = _waves.list_waves(world.lake)
+    assert (wave["status"], wave["decided_by"], wave["decided_why"]) == ("released", "me", "looked at it")
+    world.put({"c": 1})
+    assert world.run(factor=500).exit_code == 3
+    newest = _waves.list_waves(world.lake)[0]["wave_id"]
+    _waves.drop(world.lake, newest, who="me", why="bad", pipeline=world.pipeline(factor=500))
+    assert world.quarantined()["c"] == "wave_dropped" and set(world.parts()) == {"a", "b"}
+    assert world.run(factor=500).stages[0].status == "nothing_new"
+
+
+def test_changed_settings_want_rebuild_and_leave_equal_rows_alone(world: World) -> None:
+    from visionlake.errors import UsageError
+
+    world.put({"a": 1, "b": 2})
+    world.run(factor=1)
+    with pytest.raises(UsageError, match="factor 1 -> 2.*--rebuild"):
+        world.run(factor=2)
+    world.run(factor=2, rebuild=True)
+    assert world.parts() == {"a": [2], "b": [2, 4]}
+    before = world.version()
+    world.run(factor=2, rebuild=True)
+    assert COMPUTED == [] and world.version() == before
+
+
+def test_replay_processes_chosen_parents_again(world: World) -> None:
+    world.put({"a": -1, "b": -1, "c": 1})
+    world.run()
+    assert _quarantine.replay(world.lake, input_key="a") == 1
+    world.run()
+    assert COMPUTED == ["a"] and world.quarantined() == {"a": "negative", "b": "negative"}
+    world.run()
+    assert COMPUTED == []
+
+
+def test_limit_bounds_a_run_and_the_next_goes_on(world: World) -> None:
+    world.put({"a": 1, "b": 1, "c": 1})
+    COMPUTED.clear()
+    run(world.pipeline(), spark=world.spark, limit=2)
+    assert COMPUTED == ["a", "b"]
+    world.run()
+    assert COMPUTED == ["c"]
+
+
+def test_plan_counts_without_doing(world: World) -> None:
+    world.put({"a": 1, "b": 1})
+    (planned,) = plan(world.pipeline(), spark=world.spark)
+    assert planned.parents == 2 and not world.lake.exists("waves")
+
+
+def test_users_own_expectations_judge_the_rows(world: World) -> None:
+    world.put({"a": 3})
+    own = ({"type": "expect_column_values_to_be_between", "column": "value", "max_value": 2, "severity": "stop"},)
+    result = world.run(expectations=own)
+    assert result.exit_code == 3
+    assert [c.status for c in result.stages[0].checks][-1] == "stopped"
+    assert world.run(expectations=()).exit_code == 0
+
+
+def test_an_added_column_comes_by_itself_and_another_difference_is_an_error(world: World) -> None:
+    world.lake.ensure(PARTS)
+    wider = PARTS.with_columns([Column(name="extra", type="string", comment="it's new")])
+    Lake(world.lake.uri, spark=world.spark).ensure(wider)
+    assert "extra" in world.lake.table("parts").columns
+    other = dataclasses.replace(PARTS, columns=(*PARTS.columns[:2], Column(name="value", type="string", comment="")))
+    from visionlake.errors import StageError
+
+    with pytest.raises(StageError, match="value is bigint, declared string"):
+        Lake(world.lake.uri, spark=world.spark).ensure(other)

@@ -1,0 +1,1 @@
+"""What runs on executors: pure functions over Arrow batches that know neither Spark nor tables."""

@@ -1,0 +1,114 @@
+"""Media in, frames out: the Arrow function that stage and DataFrame function share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from . import uris
+from ._decoder import Decoder
+from ._errors import MediaError
+from ._kinds import identify
+from .frame_types import Frame, FrameError, FrameOptions, Limits
+from .hashing import content_hash
+
+MAX_BATCH_ROWS = 256
+MAX_BATCH_BYTES = 64 << 20
+
+_decoders: dict[tuple[int, Limits], Decoder] = {}
+
+
+def extract_frames(
+    batches: Iterable[pa.RecordBatch], *, schema: pa.Schema, options: FrameOptions, limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    """Frames of the media named by the rows of `batches`, as rows of `schema`.
+
+    In: `uri` (null: the content is nowhere to be had) and, if they are known, `media_id`, `kind`, `size_bytes` and
+    `mtime`; what is not known is taken from the file. Out: a row per kept frame, or a row with `error` (reason,
+    message, payload) and as much of the key as is known. Columns of `schema` that are neither are passed through.
+
+    Reasons besides those of decoding: source_missing, source_changed, read_failed. Raises nothing about media.
+    """
+    columns = [column for column in schema.names if column != "error"]
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for batch in batches:
+        for media in batch.to_pylist():
+            passed = {name: media.get(name) for name in columns if name in media}
+            for found in _media_rows(media, options, limits):
+                rows.append(passed | found)
+                size += len(found.get("image") or b"")
+                if len(rows) >= MAX_BATCH_ROWS or size >= MAX_BATCH_BYTES:
+                    yield pa.RecordBatch.from_pylist(rows, schema=schema)
+                    rows, size = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _media_rows(media: dict[str, Any], options: FrameOptions, limits: Limits) -> Iterator[dict[str, Any]]:
+    """Rows of one media, its error last."""
+    known = {"media_id": media.get("media_id")}
+    try:
+        uri = media.get("uri")
+        if uri is None:
+            raise MediaError("source_missing", "the content is at no place that is known to be present")
+        uri = uris.to_uri(uri)
+        before = _check_unchanged(uri, media)
+        if known["media_id"] is None:
+            known["media_id"] = _hash(uri)
+        kind = media.get("kind") or _kind(uri)
+        for found in _decoder(limits).frames(uri, kind=kind, options=options):
+            yield known | _row(found)
+        _check_unchanged(uri, {"size_bytes": before.size_bytes, "mtime": before.mtime})
+    except MediaError as error:
+        yield known | {"error": error.as_row()}
+    except FileNotFoundError as error:
+        yield known | {"error": MediaError("source_missing", str(error)).as_row()}
+    except OSError as error:
+        yield known | {"error": MediaError("read_failed", str(error)).as_row()}
+
+
+def _row(found: Frame | FrameError) -> dict[str, Any]:
+    if isinstance(found, Frame):
+        return vars(found)
+    return {
+        "stream_index": found.stream_index,
+        "pts": found.pts,
+        "error": {"reason": found.reason, "message": found.message, "payload": found.payload},
+    }
+
+
+def _check_unchanged(uri: str, known: dict[str, Any]) -> uris.FileFacts:
+    """What the store says of the file now. Raises MediaError where that differs from what is known of it."""
+    facts = uris.stat(uri)
+    for name, found in asdict(facts).items():
+        expected = known.get(name)
+        if name != "etag" and expected is not None and found is not None and expected != found:
+            raise MediaError(
+                "source_changed", f"{uris.display(uri)} has {name} {found}, not {expected}: ingest it again"
+            )
+    return facts
+
+
+def _hash(uri: str) -> str:
+    with uris.open_input(uri) as file:
+        return content_hash(file)[0]
+
+
+def _kind(uri: str) -> Literal["video", "image"]:
+    with uris.open_input(uri) as file:
+        return identify(file).kind
+
+
+def _decoder(limits: Limits) -> Decoder:
+    """The process's decoder, kept between batches and tasks: to start a child costs more than to read most media."""
+    key = (os.getpid(), limits)
+    if key not in _decoders:
+        _decoders[key] = Decoder(limits=limits)
+        atexit.register(_decoders[key].close)
+    return _decoders[key]

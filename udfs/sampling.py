@@ -1,0 +1,78 @@
+"""Which frames of a stream are kept: a grid in time, a range of time, a count; all in exact rational arithmetic.
+
+Floating point would decide by rounding noise about frames that lie on a grid line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from .frame_types import FrameOptions
+
+Verdict = Literal["keep", "skip", "stop"]
+
+
+def parse_rate(value: str | int | float | Fraction) -> Fraction:
+    """Frames per second as an exact number, from "5", "29.97", "30000/1001" or a number by its decimal text.
+
+    Raises ValueError unless it is a number above zero.
+    """
+    rate = _exact(value)
+    if rate is None or rate <= 0:
+        raise ValueError(f'fps = {value!r} is not a rate; use a number above 0 such as 5, 29.97 or "30000/1001"')
+    return rate
+
+
+def parse_seconds(value: str | int | float | Fraction) -> Fraction:
+    """Seconds as an exact number, read from the decimal text. Raises ValueError unless it is a number of at least 0."""
+    seconds = _exact(value)
+    if seconds is None or seconds < 0:
+        raise ValueError(f"{value!r} is not a time; use seconds of at least 0 such as 1.5")
+    return seconds
+
+
+def _exact(value: str | int | float | Fraction) -> Fraction | None:
+    """The number that the text of `value` writes; None if it writes none."""
+    try:
+        return None if isinstance(value, bool) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+@dataclass
+class Sampler:
+    """Decides frame by frame, in presentation order, for one stream.
+
+    A frame is kept when it is the first with `(pts - origin) * time_base + time_base / 2 >= k / fps` for some k = 0, 1,
+    2, ...; the half tick keeps every frame of a file whose ticks are coarser than its rate. `origin` is the pts of the
+    first displayed frame. `start_s` (inclusive) and `end_s` (exclusive) count from it and do not move the grid: a grid
+    point whose frame lies outside is passed over. `keyframes_only` lets only keyframes be the first.
+    """
+
+    options: FrameOptions
+    time_base: Fraction
+    origin: int
+    kept: int = 0
+    _next_point: int = field(default=0, init=False)
+
+    def judge(self, pts: int, *, is_keyframe: bool = True) -> Verdict:
+        """Whether to keep the frame at `pts`; "stop" when neither it nor any later frame can be kept."""
+        options = self.options
+        if options.max_frames is not None and self.kept >= options.max_frames:
+            return "stop"
+        elapsed_s = (pts - self.origin) * self.time_base
+        if options.end_s is not None and elapsed_s >= options.end_s:
+            return "stop"
+        if options.keyframes_only and not is_keyframe:
+            return "skip"
+        if options.fps is not None:
+            reached = (elapsed_s + self.time_base / 2) * options.fps
+            if reached < self._next_point:
+                return "skip"
+            self._next_point = reached.numerator // reached.denominator + 1
+        if options.start_s is not None and elapsed_s < options.start_s:
+            return "skip"
+        self.kept += 1
+        return "keep"

@@ -1,0 +1,55 @@
+"""Turning pictures upright by a display matrix, mirrors included."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orientation:
+    """One of the eight ways a stored picture can lie: swap the axes first, then flip."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def rotation_deg(self) -> int:
+        """Clockwise turn that shows the picture upright, 0, 90, 180 or 270; after mirroring left-right, if mirrored."""
+        if self.transpose:
+            return 90 if self.flip_x != self.is_mirrored else 270
+        return 180 if self.flip_y else 0
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the stored picture is a mirror image of the upright one."""
+        return (self.transpose + self.flip_x + self.flip_y) % 2 == 1
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Upright width and height of a stored picture of `width` x `height`."""
+        return (height, width) if self.transpose else (width, height)
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """The upright picture, contiguous in memory; the same object where there is nothing to turn."""
+        if not (self.transpose or self.flip_x or self.flip_y):
+            return picture
+        turned = picture.swapaxes(0, 1) if self.transpose else picture
+        return np.ascontiguousarray(turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
+
+
+UPRIGHT = Orientation()
+
+
+def from_matrix(data: bytes) -> Orientation:
+    """Orientation of a display matrix: nine 32-bit integers in the machine's byte order, `a b u  c d v  x y w`.
+
+    A stored point (p, q) is shown at (a p + c q + x, b p + d q + y), as ISO/IEC 14496-12 has it. An angle between the
+    right ones counts as the nearest; a matrix that shows nothing (all zero) counts as upright.
+    """
+    a, b, _, c, d = struct.unpack_from("=5i", data)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
+    return Orientation(flip_x=a < 0, flip_y=d < 0)

@@ -1,0 +1,145 @@
+"""What a run shows at its end: stages, quarantine, what gates found, and what to do next. And the plan of a dry run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from visionlake.jobs._config import Pipeline, resolved
+
+from ._terminal import cell, clean, make_table
+
+if TYPE_CHECKING:
+    from visionlake.jobs._report import RunResult, StagePlan, StageResult
+
+_STYLES = {"passed": "green", "stopped": "bold red", "failed": "bold red", "errored": "bold red", "warned": "yellow"}
+_SECRET = re.compile(r"secret|password|token|credential|account\.key|access\.key", re.IGNORECASE)
+_SHOWN_KEYS = 5
+
+
+def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
+    """The end of a run. `pipeline` is the file as the user typed it, for commands to paste."""
+    console.print()
+    _print_stages(console, result)
+    _print_reasons(console, result)
+    for stage in result.stages:
+        _print_failed_checks(console, stage)
+        if stage.error and stage.status == "failed":
+            _print_lines(console, f"{stage.stage} failed: {stage.error}", style="bold red")
+    _print_next(console, result, pipeline)
+
+
+def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline) -> None:
+    """What a run would do, and the configuration that it would do it with."""
+    numbers = ("due", "rows, about", "staged waves")
+    table = make_table("stage", *numbers, "note", right=numbers)
+    for plan in plans:
+        table.add_row(
+            clean(plan.stage), cell(plan.parents), cell(plan.estimated_rows), cell(plan.staged_waves or None),
+            Text(clean(plan.note or "")),
+        )  # fmt: skip
+    console.print(table)
+    settings = [f"lake = {json.dumps(pipeline.lake)}"]
+    planned = {plan.stage for plan in plans}
+    for stage, config in pipeline.stages:
+        if stage.name in planned:
+            settings += ["", f"[{stage.name}]", *_settings(resolved(config))]
+    settings += ["", "[mlflow]", *_settings(resolved(pipeline.tracking))]
+    if pipeline.spark:
+        shown = {name: "***" if _SECRET.search(name) else value for name, value in pipeline.spark.items()}
+        settings += ["", "[spark]", *_settings(shown)]
+    _print_lines(console, "\n".join(["", *settings]))
+
+
+def _print_stages(console: Console, result: RunResult) -> None:
+    numbers = ("new", "published", "quarantined", "seconds", "rows/s")
+    table = make_table("stage", *numbers, "gate", right=numbers)
+    for stage in result.stages:
+        rate = stage.published / stage.seconds if stage.published and stage.seconds else None
+        table.add_row(
+            clean(stage.stage), cell(stage.parents), cell(stage.published), cell(stage.quarantined),
+            Text(f"{stage.seconds:,.1f}"), Text("-" if rate is None else f"{rate:,.1f}"), _gate(stage),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _gate(stage: StageResult) -> Text:
+    if stage.status in ("failed", "stopped"):
+        return Text(stage.status, style=_STYLES[stage.status])
+    if stage.status == "skipped":
+        return Text(clean(stage.error or "skipped"), style="dim")
+    if stage.status == "nothing_new":
+        return Text("nothing new", style="dim")
+    told = sum(check.failed for check in stage.checks)
+    if told:
+        return Text("1 warning" if told == 1 else f"{told} warnings", style=_STYLES["warned"])
+    return Text("passed", style=_STYLES["passed"])
+
+
+def _print_reasons(console: Console, result: RunResult) -> None:
+    rows = [(s.stage, reason, count) for s in result.stages for reason, count in s.reasons.items() if count]
+    if not rows:
+        return
+    console.print()
+    table = make_table("quarantine", "reason", "rows", right=("rows",))
+    for stage, reason, count in sorted(rows, key=lambda row: (row[0], -row[2], row[1])):
+        table.add_row(clean(stage), Text(clean(reason)), cell(count))
+    console.print(table)
+
+
+def _print_failed_checks(console: Console, stage: StageResult) -> None:
+    for check in stage.checks:
+        if not check.failed:
+            continue
+        heading = Text.assemble(
+            "\n", (clean(stage.stage), "bold"), ": check ", (clean(check.name), "bold"), " ",
+            (check.status, _STYLES.get(check.status, "")),
+        )  # fmt: skip
+        console.print(heading)
+        rows = {"expected": check.expected, "observed": check.observed, "message": check.message}
+        grid = make_table("", "")
+        grid.show_header, grid.box = False, None
+        for name, value in rows.items():
+            if value:
+                grid.add_row(Text(f"  {name}"), Text(clean(value, keep_lines=True)))
+        for place, key in enumerate(check.keys[:_SHOWN_KEYS]):
+            grid.add_row(Text("  for example" if place == 0 else ""), Text(clean(key)))
+        console.print(grid)
+
+
+def _print_next(console: Console, result: RunResult, pipeline: str) -> None:
+    file = shlex.quote(pipeline)
+    steps: list[tuple[str, str]] = []
+    for stage in result.stages:
+        if stage.status == "stopped" and stage.wave_id:
+            wave = f"{file} {shlex.quote(stage.wave_id)}"
+            steps += [
+                (f"look at the wave that {stage.stage} stopped", f"visionlake waves show {wave}"),
+                ("publish it despite the gate", f"visionlake waves release {wave} --why '...'"),
+                ("send it to quarantine and go on", f"visionlake waves drop {wave} --why '...'"),
+            ]
+    if result.exit_code:
+        steps.append(("when the cause is mended, go on where it stopped", f"visionlake run {file}"))
+    if any(stage.quarantined for stage in result.stages):
+        steps.append(("see what is in quarantine", f"visionlake quarantine list {file}"))
+    if not result.exit_code:
+        steps.append(("see the tables", f"visionlake tables {file}"))
+    console.print(Text("\nWhat next", style="bold"))
+    for words, command in steps:
+        _print_lines(console, f"  # {words}", style="dim")
+        _print_lines(console, f"  {command}")
+
+
+def _print_lines(console: Console, text: str, *, style: str = "") -> None:
+    """Text that may be copied: the terminal folds it, we do not."""
+    console.print(Text(clean(text, keep_lines=True), style=style), soft_wrap=True)
+
+
+def _settings(values: Mapping[str, object]) -> list[str]:
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]

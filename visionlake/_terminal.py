@@ -1,0 +1,104 @@
+"""Writing to people: plain where nobody watches, and safe whatever a file is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 200
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console for standard output or standard error; in a file or pipe it is wide, so that nothing is cut."""
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def clean(value: object, *, keep_lines: bool = False) -> str:
+    """Text that a terminal only shows: control characters, direction marks and undecodable bytes are written out."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    kept = "\n" if keep_lines else ""
+    return "".join(c if c.isprintable() or c in kept else _written_out(c) for c in text)
+
+
+def cell(value: object, *, style: str = "") -> Text:
+    """A value as it stands in a table."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no", style=style)
+    if isinstance(value, int):
+        return Text(f"{value:,}", style=style)
+    if isinstance(value, float):
+        return Text(f"{value:,.3f}".rstrip("0").rstrip("."), style=style)
+    if isinstance(value, dict | list | tuple):
+        return Text(clean(json.dumps(value, default=str, ensure_ascii=False)), style=style)
+    return Text(clean(value), style=style)
+
+
+def make_table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
+    """An empty table; columns named in `right` hold numbers, which never break."""
+    heading = Text(title, style="bold") if title else None
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=heading, title_justify="left", show_edge=False)
+    for name in columns:
+        is_number = name in right
+        table.add_column(Text(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    return table
+
+
+def print_rows(console: Console, rows: Sequence[Mapping[str, Any]], *, empty: str, columns: Sequence[str] = ()) -> None:
+    """Rows as a table with the given columns (by default those of the first row), or a sentence without rows."""
+    if not rows:
+        console.print(empty)
+        return
+    names = list(columns) or list(rows[0])
+    numbers = [n for n in names if all(isinstance(row.get(n), int | float | None) for row in rows)]
+    table = make_table(*names, right=numbers)
+    for row in rows:
+        table.add_row(*(cell(row.get(name)) for name in names))
+    console.print(table)
+
+
+def print_record(console: Console, record: Mapping[str, Any]) -> None:
+    """One record, a line per field; JSON text is laid out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in record.items():
+        table.add_row(Text(clean(name)), _laid_out(value))
+    console.print(table)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON, for other programs; ASCII, so that it passes any pipe."""
+    json.dump(value, sys.stdout, default=str, indent=2)
+    sys.stdout.write("\n")
+
+
+def _laid_out(value: object) -> Text:
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return cell(value)
+    if not isinstance(value, dict | list) or not value:
+        return cell(value)
+    text = json.dumps(value, default=str, ensure_ascii=False, indent=2)
+    return Text(clean(text, keep_lines=True))
+
+
+def _written_out(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()

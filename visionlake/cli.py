@@ -1,0 +1,192 @@
+"""The command line. Reading it costs little: what a command needs is imported when the command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from visionlake import __version__
+from visionlake.errors import VisionlakeError
+from visionlake.jobs import _stages
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_LAKE_COMMANDS = ("quarantine", "runs", "tables", "waves")
+
+
+class _Commands(click.Group):
+    """The commands of this module and of `_lake_commands`, and one per stage, found by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_LAKE_COMMANDS, *(_dashed(name) for name in _stages.stage_names())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LAKE_COMMANDS:
+            from visionlake import _lake_commands
+
+            return getattr(_lake_commands, cmd_name)
+        stage = cmd_name.replace("-", "_")
+        if stage in _stages.stage_names():
+            return _stage_command(stage)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no command {args[0]!r}; {_stages.one_of(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        stages = _stages.stage_names()
+        own = [name for name in self.list_commands(ctx) if name.replace("-", "_") not in stages]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._help(ctx, name)) for name in own])
+        with formatter.section("Stages, one at a time"):
+            formatter.write_dl([(_dashed(name), _stages.stage_summary(name)) for name in stages])
+
+    def _help(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=90) if command else ""
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="visionlake %(version)s")
+def cli() -> None:
+    """Turn raw images and video into gated, versioned tables on Spark.
+
+    Begin with `visionlake sample DIR`, then `visionlake run pipeline.toml`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 usage or configuration, 3 stopped by a gate."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = cli.main(args=list(arguments), prog_name="visionlake", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except VisionlakeError as error:
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # whatever it is, a user gets one line, and the trace is kept
+        return _broke_down(error, verbose="--verbose" in arguments)
+
+
+def run_options(command: Any) -> Any:
+    """Options that `run` and every stage's command share."""
+    for option in reversed(
+        (
+            click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N media (files)."),
+            click.option("--rebuild", is_flag=True, help="Process everything again, for changed settings."),
+            click.option("--dry-run", is_flag=True, help="Show plan and configuration, and do nothing."),
+            click.option(
+                "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Over the file's value."
+            ),
+            click.option("--verbose", is_flag=True, help="Show Spark's log, and full traces of errors."),
+        )
+    ):
+        command = option(command)
+    return click.argument("pipeline", type=click.Path(dir_okay=False))(command)
+
+
+@cli.command()
+@run_options
+@click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only this stage (may be repeated).")
+@click.option("--from", "first", metavar="NAME", help="Begin with this stage.")
+@click.option("--until", "last", metavar="NAME", help="End with this stage.")
+def run(pipeline: str, stages: tuple[str, ...], first: str | None, last: str | None, **options: Any) -> int:
+    """Run a pipeline: every stage on what is new."""
+    from visionlake._run import run_pipeline
+
+    if stages and (first or last):
+        raise click.UsageError("--stage goes without --from and --until")
+    only = [_underscored(name) for name in stages] or None
+    return run_pipeline(
+        pipeline,
+        only=only,
+        first=_underscored(first) if first else None,
+        last=_underscored(last) if last else None,
+        **options,
+    )
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds make equal files.")
+@click.option("--videos", type=click.IntRange(min=1), default=6, show_default=True, help="How many videos.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True, help="Of each.")
+@click.option("--size", default="640x360", show_default=True, metavar="WxH", help="In pixels.")
+@click.option("--split", default="train", show_default=True, help="train, or held_out: other hues and backgrounds.")
+def sample(folder: Path, **options: Any) -> None:
+    """Make short videos of moving objects, with exact truth beside them."""
+    from visionlake._sample import write_sample
+
+    write_sample(folder, **options)
+
+
+@cli.command()
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def probe(file: str, as_json: bool) -> None:
+    """Show what is in a video or picture, and how far index / rate drifts from its true times."""
+    from visionlake._probe import print_probe
+
+    print_probe(file, as_json=as_json)
+
+
+def _stage_command(stage: str) -> click.Command:
+    def run_stage(pipeline: str, **options: Any) -> int:
+        from visionlake._run import run_pipeline
+
+        return run_pipeline(pipeline, only=[stage], **options)
+
+    summary = _stages.stage_summary(stage)
+    return click.command(_dashed(stage), help=f"{summary}\n\nThe same as `visionlake run PIPELINE --stage {stage}`.")(
+        run_options(run_stage)
+    )
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _underscored(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _complain(text: str) -> None:
+    from visionlake._terminal import clean
+
+    click.echo(f"visionlake: {clean(text, keep_lines=True)}", err=True)
+
+
+def _interrupted() -> int:
+    _complain("interrupted; run the same command again to go on")
+    return INTERRUPTED
+
+
+def _broke_down(error: Exception, *, verbose: bool) -> int:
+    from visionlake._traces import keep_trace, summarise
+
+    if verbose:
+        _complain(keep_trace(error, shown=True))
+    else:
+        _complain(f"{summarise(error)}\nThe full trace is in {keep_trace(error)} (or run with --verbose).")
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
