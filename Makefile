@@ -11,7 +11,7 @@ setup: ## virtual environment, dependencies, Java, Delta's jars: whatever is mis
 	@bash scripts/setup.sh
 
 quickstart: setup ## sample videos -> gated tables of media and frames, under quickstart/
-	@test -e quickstart/.sampled || { rm -rf quickstart/sample && .venv/bin/visionlake sample quickstart/sample && touch quickstart/.sampled; }
+	@.venv/bin/visionlake sample quickstart/sample
 	@.venv/bin/visionlake run examples/quickstart.toml
 
 test: setup ## all tests but the long ones

@@ -23,8 +23,9 @@ SHOWN_KEYS = 5
 class CheckResult:
     """A check's verdict on a wave.
 
-    `expected` and `observed` are for people. `keys` are those of some offending rows, joined by /. `skipped` means that the
-    wave had nothing to judge; `errored` that the check could not be made: it counts as its severity, never as passed.
+    `expected` and `observed` are for people; `value` is the number that was seen, of failing rows their share. `keys`
+    are those of some offending rows, joined by /. `skipped` means that the wave had nothing to judge; `errored` that
+    the check could not be made: it counts as its severity, never as passed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CheckResult:
     status: Status
     expected: str
     observed: str
+    value: float | None = None
     keys: tuple[str, ...] = ()
     message: str = ""
 

@@ -9,6 +9,7 @@ import logging
 import math
 import runpy
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from ._table import Check, Metric, Severity
 if TYPE_CHECKING:
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-    from great_expectations.data_context import EphemeralDataContext
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
     from great_expectations.datasource.fluent.interfaces import Batch
     from great_expectations.expectations.expectation import Expectation
     from pyspark.sql import DataFrame
@@ -55,6 +56,7 @@ __all__ = [
 
 _TAG = "visionlake_check"  # in an expectation's meta: results come back in an order of their own
 _NO_RESULT = "Great Expectations returned no result"
+_LOCK = threading.RLock()  # GX has one current context for all threads, and `prepare` may run in another one
 _NO_RESULT = "Great Expectations returned no result"
 
 
@@ -110,6 +112,7 @@ def judge_profile(
                 status=status,
                 expected=check.expected,
                 observed=observed,
+                value=_as_float(values.get(check.name)),
                 message=message,
             )
         )
@@ -180,10 +183,14 @@ def _show_number(value: Any, *, share: bool) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _as_float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _judge_bounds(values: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, bool | str]:
     """For each check whether its number lies within the bounds, or what went wrong with asking."""
     import pandas as pd
-    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+    from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 
     verdicts: dict[str, bool | str] = {}
     expectations: dict[str, Expectation] = {}
@@ -220,7 +227,7 @@ def _run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         suite = batch.validate(ExpectationSuite(name="gate", expectations=tagged), result_format=result_format)
-    return {r.expectation_config.meta[_TAG]: _exception(r) or r for r in suite.results}
+    return {r.expectation_config.meta[_TAG]: _exception(r) or r for r in suite.results if r.expectation_config}
 
 
 def _exception(result: ExpectationValidationResult) -> str | None:
@@ -238,8 +245,40 @@ def _first_line(error: object) -> str:
     return telling[0][:300] if telling else type(error).__name__
 
 
-@cache
+@contextmanager
+def _foreign_context_kept() -> Iterator[None]:
+    """Afterwards the context that a notebook may use is GX's current one again."""
+    from great_expectations.data_context.data_context.context_factory import project_manager
+    from great_expectations.exceptions.exceptions import DataContextRequiredError
+
+    with _LOCK:
+        try:
+            before = project_manager.get_current_project()
+        except DataContextRequiredError:
+            before = None
+        try:
+            yield
+        finally:
+            project_manager.set_project(before)
+
+
+@contextmanager
+def _own_context() -> Iterator[EphemeralDataContext]:
+    """Our context, as the current one of GX."""
+    from great_expectations.data_context.data_context.context_factory import project_manager
+
+    with _foreign_context_kept():
+        project_manager.set_project(_context())
+        yield _context()
+
+
 def _context() -> EphemeralDataContext:
+    with _LOCK:
+        return _new_context()
+
+
+@cache
+def _new_context() -> EphemeralDataContext:
     logging.getLogger("great_expectations").addHandler(logging.NullHandler())  # else warnings reach the terminal
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
@@ -253,24 +292,8 @@ def _context() -> EphemeralDataContext:
         progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
     )
-    return gx.get_context(mode="ephemeral", project_config=config)
-
-
-@contextmanager
-def _own_context() -> Iterator[EphemeralDataContext]:
-    """Our context as the current one of GX; afterwards the one that a notebook may use is current again."""
-    from great_expectations.data_context.data_context.context_factory import project_manager
-    from great_expectations.exceptions.exceptions import DataContextRequiredError
-
-    try:
-        before = project_manager.get_current_project()
-    except DataContextRequiredError:
-        before = None
-    project_manager.set_project(_context())
-    try:
-        yield _context()
-    finally:
-        project_manager.set_project(before)
+    with _foreign_context_kept():
+        return gx.get_context(mode="ephemeral", project_config=config)
 
 
 @cache
@@ -335,7 +358,7 @@ def _build(items: Sequence[Mapping[str, Any] | Expectation]) -> list[_Own]:
 
 def _from_mapping(item: Mapping[str, Any]) -> _Own:
     _context()
-    from great_expectations.exceptions import ExpectationNotFoundError
+    from great_expectations.exceptions.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.registry import (
         get_expectation_impl,
         list_registered_expectation_implementations,
@@ -348,7 +371,7 @@ def _from_mapping(item: Mapping[str, Any]) -> _Own:
         cls = get_expectation_impl(str(kind))
     except ExpectationNotFoundError:
         raise _unknown_type(kind, list_registered_expectation_implementations()) from None
-    fields = cls.__fields__
+    fields: Mapping[str, Any] = cls.__fields__  # type: ignore[assignment]  # pydantic 1 makes it a plain attribute
     for argument in arguments:
         if argument not in fields:
             raise ConfigError(f"{kind}: unknown argument {argument!r}{did_you_mean(argument, fields)}")
@@ -392,7 +415,7 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, float) else value
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """An argument error in one line, naming the argument."""
     details = getattr(error, "errors", None)
     if not callable(details):
@@ -422,7 +445,7 @@ def _row_result(
     own: _Own, verdict: ExpectationValidationResult | str | None, *, key: Sequence[str], is_empty: bool
 ) -> CheckResult:
     status: Status
-    observed, message, keys = "unknown", "", ()
+    observed, message, value, keys = "unknown", "", None, ()
     if verdict is None or isinstance(verdict, str):
         status, message = "errored", verdict or _NO_RESULT
     elif is_empty and _is_about_values(own.expectation):
@@ -431,6 +454,8 @@ def _row_result(
         status = "passed" if verdict.success else _failure(own.severity)
         result: Mapping[str, Any] = verdict.result or {}
         observed = _observed(result, success=bool(verdict.success))
+        failing, total = result.get("unexpected_count"), result.get("element_count")
+        value = failing / total if total and failing is not None else _as_float(result.get("observed_value"))
         keys = _keys(result, key)
     return CheckResult(
         name=own.name,
@@ -438,6 +463,7 @@ def _row_result(
         status=status,
         expected=own.expectation.description or _sentence(own.expectation),
         observed=observed,
+        value=value,
         keys=keys,
         message=message,
     )

@@ -9,8 +9,8 @@ INPUT = (
 )
 OUTPUT = "struct<table:string, version:bigint>"
 CHECK = (
-    "struct<name:string, severity:string, status:string, expected:string, observed:string, keys:array<string>, "
-    "message:string>"
+    "struct<name:string, severity:string, status:string, expected:string, observed:string, value:double, "
+    "keys:array<string>, message:string>"
 )
 
 TABLE = Table(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from visionlake.expectations import quarantine
 from visionlake.expectations._checks import CheckResult, with_offending_keys
 from visionlake.expectations._gate import judge_profile, judge_rows, load_expectations
-from visionlake.expectations._table import Check, Column, Metric, Rule, Table
+from visionlake.expectations._table import Check, Column, Metric, Rule, Severity, Table
 
 from ._feed import DELETED, joined_key
 from ._record import Wave
@@ -24,10 +24,11 @@ REASON = "_reason"
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Good rows for one table."""
+    """Good rows for one table, and how many they are."""
 
     table: Table
     rows: DataFrame
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, p
     reasons = {name[7:]: int(n) for name, n in counts.items() if name.startswith("reason:") and n}
     reasons |= {row["reason"]: row["n"] for row in _error_reasons(errors)} if counts["errors"] else {}
     quarantined = sum(reasons.values())
-    published = sum(int(counts[f"good:{o.table.name}"] or 0) for o in outputs)
+    published = max(output.count for output in outputs)
     checks = _judge(stage, config, wave, outputs=outputs, parents=parents, counts=counts, reasons=reasons)
     return Audit(
         outputs=outputs, bad=bad, published=published, quarantined=quarantined, reasons=reasons, checks=tuple(checks)
@@ -82,7 +83,9 @@ def builtin_checks(config: StageConfig) -> tuple[Check, ...]:
             expected="every input yields at least one row, good or in quarantine",
         ),
         Check(name="duplicate_keys", metric="duplicate_keys", maximum=0, severity="warn", expected="keys are unique"),
-        Check(name="row_rules", metric="rows_breaking_rules", maximum=0, severity="warn", expected="rows keep the rules"),
+        Check(
+            name="row_rules", metric="rows_breaking_rules", maximum=0, severity="warn", expected="rows keep the rules"
+        ),
     )
 
 
@@ -162,7 +165,11 @@ def _errors(stage: Stage, staged: DataFrame) -> DataFrame | None:
 def _error_reasons(errors: DataFrame | None) -> list[Any]:
     from pyspark.sql import functions as F
 
-    return [] if errors is None else errors.groupBy(F.col("error.reason").alias("reason")).agg(F.count("*").alias("n")).collect()
+    return (
+        []
+        if errors is None
+        else errors.groupBy(F.col("error.reason").alias("reason")).agg(F.count("*").alias("n")).collect()
+    )
 
 
 def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[str, Metric]:
@@ -172,9 +179,15 @@ def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[st
     key = F.struct(*stage.key_of_parent)
     has_error = F.col("error.reason").isNotNull() if "error" in staged.columns else F.lit(False)
     overall = staged.agg(
-        F.count("*").alias("rows"), F.sum(has_error.cast("bigint")).alias("errors"), F.count_distinct(key).alias("parents")
+        F.count("*").alias("rows"),
+        F.sum(has_error.cast("bigint")).alias("errors"),
+        F.count_distinct(key).alias("parents"),
     ).collect()[0]
-    counts: dict[str, Metric] = {"rows": overall["rows"], "errors": overall["errors"] or 0, "parents": overall["parents"]}
+    counts: dict[str, Metric] = {
+        "rows": overall["rows"],
+        "errors": overall["errors"] or 0,
+        "parents": overall["parents"],
+    }
     for part in split:
         names = [rule.name for rule in (*_key_rules(part.table), *part.table.rules)]
         good = F.col(REASON).isNull()
@@ -203,7 +216,8 @@ def _without_duplicates(stage: Stage, part: _Split, counts: dict[str, Metric]) -
         counts[f"good:{name}"] = counts[f"keys:{name}"]
         if not stage.keeps_children:
             counts["reason:duplicate_key"] = (counts.get("reason:duplicate_key") or 0) + surplus
-    return Output(table=part.table, rows=good.select(*part.table.column_names))
+    count = int(counts[f"good:{name}"] or 0)
+    return Output(table=part.table, rows=good.select(*part.table.column_names), count=count)
 
 
 def _bad_rows(
@@ -292,16 +306,19 @@ def _judge(
         "duplicate_keys": reasons.get("duplicate_key", 0),
         "rows_breaking_rules": sum(n for name, n in reasons.items() if name in rule_names),
     }
-    good = sum(int(counts[f"good:{o.table.name}"] or 0) for o in outputs)
+    good = sum(output.count for output in outputs)
     if good:
         if stage.measure:
             numbers |= stage.measure(outputs[0].rows, parents.where(f"NOT {DELETED}"), config).collect()[0].asDict()
         numbers |= _aggregates(outputs, stage.checks, known=numbers)
-    profile = {**{c.name: None for c in checks if not good}, **numbers}
+    profile = {**({} if good else {c.metric: None for c in checks}), **numbers}
     results: list[CheckResult] = []
-    for group, judged_rows in ((builtin_checks(config), rows), (all_checks(stage, config)[len(builtin_checks(config)) :], good)):
+    for group, judged_rows in (
+        (builtin_checks(config), rows),
+        (all_checks(stage, config)[len(builtin_checks(config)) :], good),
+    ):
         names = {check.name for check in group}
-        levels = {name: level for name, level in config.severity.items() if name in names}
+        levels: dict[str, Severity] = {name: level for name, level in config.severity.items() if name in names}
         results += judge_profile(profile, group, rows=judged_rows, min_rows=config.min_rows, severity=levels)
     for output in outputs:
         own = (*output.table.checks, *(stage.checks if output is outputs[0] else ()))
@@ -320,4 +337,3 @@ def _aggregates(outputs: Sequence[Output], extra: Sequence[Check], *, known: Map
             row = output.rows.agg(*(F.expr(c.metric).alias(c.name) for c in checks)).collect()[0]
             numbers |= row.asDict()
     return {name: float(v) if v is not None else None for name, v in numbers.items()}
-

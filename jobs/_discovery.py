@@ -37,7 +37,7 @@ def find_due_files(discovery: Discovery) -> DataFrame:
 
     parts, columns = _plan(discovery)
     listed = _listed(discovery, parts, columns)
-    states = [listed, *_known(discovery, columns), *_quarantined(discovery)]
+    states = (listed, _known(discovery, columns), _quarantined(discovery))
     merged = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), states).groupBy("uri")
     state = merged.agg(
         F.min("listed").alias("listed"),
@@ -113,58 +113,47 @@ def _listed(discovery: Discovery, parts: Sequence[Part], columns: Sequence[str])
     return rows.select("uri", F.struct(*facts).alias("listed"))
 
 
-def _known(discovery: Discovery, columns: Sequence[str]) -> list[DataFrame]:
+def _known(discovery: Discovery, columns: Sequence[str]) -> DataFrame:
     """Per row of `sources`, what lies there at present or did before it went missing, and when it was first seen."""
     from pyspark.sql import functions as F
 
+    described = "".join(f", `{name}`: string" for name in columns)
+    known_type = (
+        "struct<media_id: string, size_bytes: bigint, mtime: timestamp, etag: string, state: string, "
+        f"first_seen: timestamp, last_seen: timestamp, described: struct<input: string{described}>>"
+    )
+    seen_type = "struct<media_id: string, first_seen: timestamp>"
     if not discovery.lake.exists("sources"):
-        none = discovery.spark.createDataFrame([], _no_sources(columns))
-        return [none]
+        return discovery.spark.createDataFrame([], f"uri string, known {known_type}, seen {seen_type}")
     rows = discovery.lake.table("sources")
     have = {name.lower() for name in rows.columns}
-    extra = [(F.col(f"`{n}`") if n.lower() in have else F.lit(None).cast("string")).alias(n) for n in columns]
+    extra = [(F.col(f"`{n}`") if n.lower() in have else F.lit(None)).alias(n) for n in columns]
     facts = ("media_id", "size_bytes", "mtime", "etag", "state", "first_seen", "last_seen")
-    known = F.struct(*facts, F.struct("input", *extra).alias("described"))
-    return [
-        rows.select(
-            "uri",
-            F.when(F.col("state") != "replaced", known).alias("known"),
-            F.struct("media_id", "first_seen").alias("seen"),
-        )
-    ]
-
-
-def _no_sources(columns: Sequence[str]) -> str:
-    described = "".join(f", `{name}`: string" for name in columns)
-    return (
-        "uri string, known struct<media_id: string, size_bytes: bigint, mtime: timestamp, etag: string, state: string, "
-        f"first_seen: timestamp, last_seen: timestamp, described: struct<input: string{described}>>, "
-        "seen struct<media_id: string, first_seen: timestamp>"
+    known = F.struct(*facts, F.struct("input", *extra))
+    # The casts make every field nullable, which the conversion to Arrow needs where a struct itself may be null.
+    return rows.select(
+        "uri",
+        F.when(F.col("state") != "replaced", known).cast(known_type).alias("known"),
+        F.struct("media_id", "first_seen").cast(seen_type).alias("seen"),
     )
 
 
-def _quarantined(discovery: Discovery) -> list[DataFrame]:
+def _quarantined(discovery: Discovery) -> DataFrame:
     """What each bad file looked like when it was read, and whether a replay of it was asked for."""
     from pyspark.sql import functions as F
 
     # `input` comes first: of several rows about a file, one that knows it is the largest struct.
-    fields = "input string, size_bytes bigint, mtime string, etag string"
+    bad_type = "struct<input: string, size_bytes: bigint, mtime: timestamp, etag: string>"
     if not discovery.lake.exists("quarantine"):
-        return [discovery.spark.createDataFrame([], f"uri string, bad struct<{_bad()}>, replay boolean")]
+        return discovery.spark.createDataFrame([], f"uri string, bad {bad_type}, replay boolean")
     rows = discovery.lake.table("quarantine").where("stage = 'ingest_media'")
-    payload = F.from_json("payload", fields)
+    payload = F.from_json("payload", "input string, size_bytes bigint, mtime string, etag string")
     bad = F.struct(payload["input"], payload["size_bytes"], payload["mtime"].try_cast("timestamp"), payload["etag"])
-    return [
-        rows.select(
-            F.col("input_key").alias("uri"),
-            bad.cast(f"struct<{_bad()}>").alias("bad"),
-            F.col("replay_requested_at").isNotNull().alias("replay"),
-        )
-    ]
-
-
-def _bad() -> str:
-    return "input: string, size_bytes: bigint, mtime: timestamp, etag: string"
+    return rows.select(
+        F.col("input_key").alias("uri"),
+        bad.cast(bad_type).alias("bad"),
+        F.col("replay_requested_at").isNotNull().alias("replay"),
+    )
 
 
 def _action(discovery: Discovery) -> Column:

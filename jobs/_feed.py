@@ -75,7 +75,9 @@ def _snapshot(stage: Stage, lake: Lake, progress: Progress) -> Due:
     from pyspark.sql import functions as F
 
     rows = lake.table(progress.table, version=progress.version)
-    return Due(parents=_after(stage, rows.withColumn(DELETED, F.lit(False)), progress), mode="snapshot", progress=progress)
+    return Due(
+        parents=_after(stage, rows.withColumn(DELETED, F.lit(False)), progress), mode="snapshot", progress=progress
+    )
 
 
 def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:

@@ -99,7 +99,13 @@ def _inspect(command: Path, *, origin: str, environ: Mapping[str, str]) -> Java:
             return Java(origin=origin, command=command, home=home, version=version, complete=complete)
     try:
         answer = subprocess.run(
-            [command, "-version"], check=False, capture_output=True, text=True, errors="replace", timeout=30, env=environ
+            [command, "-version"],
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            env=environ,
         )
         text = answer.stderr + answer.stdout if answer.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):

@@ -17,6 +17,7 @@ from visionlake.expectations._table import Column, Table, View
 if TYPE_CHECKING:
     from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 PROPERTIES = {
     "delta.enableChangeDataFeed": "true",
@@ -142,11 +143,11 @@ class Lake:
 
             shutil.rmtree(path, ignore_errors=True)
             return
+        spark: Any = self.spark
         try:
-            jvm, jsc = self.spark._jvm, self.spark._jsc  # pyright: ignore[reportAttributeAccessIssue] -- classic sessions only
-            target = jvm.org.apache.hadoop.fs.Path(path)
-            target.getFileSystem(jsc.hadoopConfiguration()).delete(target, True)
-        except Exception:  # noqa: BLE001 -- Spark Connect has no JVM handle, and tidying must never fail a run
+            target = spark._jvm.org.apache.hadoop.fs.Path(path)
+            target.getFileSystem(spark._jsc.hadoopConfiguration()).delete(target, True)
+        except Exception:  # Spark Connect has no JVM handle, and tidying must never fail a run
             return
 
     def _root(self) -> str:
@@ -171,13 +172,17 @@ class Lake:
         statement = view.statement(
             {name: f"{{{name}}}" for name in view.reads}, columns={n: frame.columns for n, frame in tables.items()}
         )
-        return self.spark.sql(statement, **tables)
+        return self.spark.sql(statement, args=None, **tables)
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
 
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
-        builder = builder.tableName(f"{self.uri}.{table.name}") if self.in_catalog else builder.location(self.path(table.name))
+        builder = (
+            builder.tableName(f"{self.uri}.{table.name}")
+            if self.in_catalog
+            else builder.location(self.path(table.name))
+        )
         for column in table.columns:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for key, value in {**PROPERTIES, **table.properties}.items():
@@ -187,10 +192,8 @@ class Lake:
         builder.execute()
 
     def _evolve(self, table: Table) -> None:
-        from pyspark.sql.types import StructType
-
         actual = {f.name: f.dataType for f in self._read({}, table.name).schema.fields}
-        wanted = {f.name: f.dataType for f in StructType.fromDDL(table.ddl).fields}
+        wanted = {f.name: f.dataType for f in struct_type(table.ddl).fields}
         columns = {c.name: c for c in table.columns}
         problems = [
             f"column {name} is {actual[name].simpleString()}, declared {wanted[name].simpleString()}"
@@ -227,6 +230,15 @@ def _normalised(uri: str | Path) -> str:
     if "://" in text or (_is_catalog_schema(text) and not Path(text).exists()):
         return text
     return str(Path(text).absolute())
+
+
+def struct_type(ddl: str) -> StructType:
+    """Columns given as DDL as Spark's type."""
+    from pyspark.sql.types import StructType
+
+    parsed = StructType.fromDDL(ddl)
+    assert isinstance(parsed, StructType)
+    return parsed
 
 
 def quoted(value: Any) -> str:

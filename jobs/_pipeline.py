@@ -21,7 +21,7 @@ from ._report import Reporter, RunResult, StagePlan, StageResult
 from ._runner import StageRun
 from ._stage import Discovery, Stage, StageConfig
 from ._staging import staged_waves
-from ._tracking import Tracker, make_tracker
+from ._tracking import make_tracker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +96,7 @@ def _guarded(job: StageRun) -> StageResult:
         return job.execute()
     except VisionlakeError as error:
         return replace(job.result, status="failed", error=str(error))
-    except Exception as error:  # noqa: BLE001 -- the report names it; the trace goes to the log
+    except Exception as error:
         job.reporter.failed(job.stage.name, error)
         return replace(job.result, status="failed", error=_summary(error))
 
@@ -121,7 +121,7 @@ def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results:
 def _stages_to_rebuild(
     lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]], *, rebuild: bool, named: Sequence[str]
 ) -> set[str]:
-    """Stages whose settings changed since they last published, and those asked for by name. UsageError without `rebuild`."""
+    """Stages whose settings changed since they published, and those named. UsageError for those without `rebuild`."""
     changed: dict[str, str] = {}
     for stage, config in chosen:
         if stage.producer:
@@ -168,6 +168,3 @@ def _due_parents(lake: Lake, stage: Stage, config: StageConfig, history: History
         )
     due = find_due(stage, lake, history, rebuild=rebuild)
     return None if due is None else due.parents.where(f"NOT {DELETED}")
-
-
-

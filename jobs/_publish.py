@@ -23,8 +23,8 @@ IN_LIST = 200
 class Scope:
     """Which existing rows the published ones replace: those for which `where` holds, with a parent in `parents`.
 
-    `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of the
-    parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's version
+    `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of
+    the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's version
     that the rows saw: what a newer one wrote is left alone.
     """
 
@@ -35,13 +35,16 @@ class Scope:
     where: Column | None = None
 
 
-def publish(lake: Lake, table: Table, rows: DataFrame, *, scope: Scope) -> int | None:
-    """Publish rows into the table; returns the new Delta version, or None where there was nothing to change."""
+def publish(lake: Lake, table: Table, rows: DataFrame, *, count: int, scope: Scope) -> int | None:
+    """Publish `count` rows into the table; returns the new Delta version, or None where there was nothing to change."""
     existing = lake.table(table.name).where(_near(scope.pruning, scope.values))
     if scope.where is not None:
         existing = existing.where(scope.where)
     if existing.isEmpty():
-        return _insert(lake, table, rows, scope)
+        if not count:
+            return None
+        lake.insert(table.name, rows, on=_on(table, scope.pruning, scope.values))
+        return lake.version(table.name)
     changes = _changes(table, rows, existing, scope).persist()
     try:
         touched = [r[scope.pruning] for r in changes.select(scope.pruning).distinct().limit(IN_LIST + 1).collect()]
@@ -58,13 +61,6 @@ def publish(lake: Lake, table: Table, rows: DataFrame, *, scope: Scope) -> int |
         )
     finally:
         changes.unpersist()
-    return lake.version(table.name)
-
-
-def _insert(lake: Lake, table: Table, rows: DataFrame, scope: Scope) -> int | None:
-    if rows.isEmpty():
-        return None
-    lake.insert(table.name, rows, on=_on(table, scope.pruning, scope.values))
     return lake.version(table.name)
 
 

@@ -28,7 +28,9 @@ def counts(lake: Lake) -> list[dict[str, Any]]:
     found = _chosen(lake)
     if found is None:
         return []
-    return [row.asDict() for row in found.groupBy("stage", "reason").count().orderBy("count", ascending=False).collect()]
+    return [
+        row.asDict() for row in found.groupBy("stage", "reason").count().orderBy("count", ascending=False).collect()
+    ]
 
 
 def show(lake: Lake, input_key: str) -> list[dict[str, Any]]:
@@ -37,9 +39,7 @@ def show(lake: Lake, input_key: str) -> list[dict[str, Any]]:
     return [] if found is None else [row.asDict() for row in found.collect()]
 
 
-def replay(
-    lake: Lake, *, stage: str | None = None, reason: str | None = None, input_key: str | None = None
-) -> int:
+def replay(lake: Lake, *, stage: str | None = None, reason: str | None = None, input_key: str | None = None) -> int:
     """Make the parents of the chosen rows due again; the next run processes them with today's settings and files.
 
     Returns the number of rows marked.

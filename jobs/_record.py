@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visionlake import __version__
 from visionlake.expectations import waves
 
 from ._config import resolved
+from ._lake import Lake, struct_type
 from ._stage import Stage, StageConfig
-
-if TYPE_CHECKING:
-    from ._lake import Lake
 
 DONE = ("published", "released", "dropped")
 
@@ -48,6 +46,7 @@ class Wave:
     config: Mapping[str, Any]
     settings_digest: str
     parent_key: Sequence[str]
+    units: Sequence[str] = ()
     rows_in: int = 0
     rows_deleted: int = 0
     code_version: str = __version__
@@ -135,8 +134,6 @@ def read_history(lake: Lake, *, stage: str, producer: str) -> History:
 
 def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str, Any]:
     """Write the wave's row: the last step of publishing. `known` says that an earlier attempt left a row to replace."""
-    from pyspark.sql.types import StructType
-
     record = {
         "wave_id": wave.wave_id,
         "run_id": wave.run_id,
@@ -155,7 +152,7 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
     }
     lake.ensure(waves.TABLE)
     row = {name: record.get(name) for name in waves.TABLE.column_names}
-    frame = lake.spark.createDataFrame([row], StructType.fromDDL(waves.TABLE.ddl))
+    frame = lake.spark.createDataFrame([row], struct_type(waves.TABLE.ddl))
     if known:
         from pyspark.sql import functions as F
 

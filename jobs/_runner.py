@@ -6,6 +6,8 @@ the tables, the quarantine, then the wave's row, which alone is progress. A kill
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from visionlake.expectations import quarantine
+from visionlake.expectations._gate import prepare
 
 from . import _staging
 from ._audit import Audit, audit
@@ -25,7 +28,7 @@ from ._report import Reporter, StageResult
 from ._stage import Discovery, Stage, StageConfig
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Row
 
     from ._tracking import Tracker
 
@@ -59,6 +62,7 @@ class StageRun:
         self.digest = settings_digest(self.config)
         self.result = StageResult(stage=self.stage.name, status="nothing_new")
         self.total_parents = 0
+        self._staged: tuple[DataFrame, DataFrame] | None = None
 
     def execute(self) -> StageResult:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
@@ -74,8 +78,8 @@ class StageRun:
 
     def finish(self, wave: Wave, *, decision: Decision | None = None) -> bool:
         """Judge a staged wave and publish it; False where its gate stopped it."""
-        rows = _staging.read_part(self.lake, wave, "rows")
-        parents = _staging.read_part(self.lake, wave, "parents")
+        parents, rows = self._staged or _staging.read_parts(self.lake, wave)
+        self._staged = None
         audited = audit(self.stage, self.config, wave, staged=rows, parents=parents)
         self._step(wave, "judged")
         if audited.is_stopped and decision is None:
@@ -84,11 +88,15 @@ class StageRun:
             return False
         if decision and decision.status == "dropped":
             audited = _all_bad(self.stage, wave, rows, audited)
-        outputs = [] if decision and decision.status == "dropped" else self._publish_tables(wave, audited, rows, parents)
+        outputs = (
+            [] if decision and decision.status == "dropped" else self._publish_tables(wave, audited, rows, parents)
+        )
         self._step(wave, "table")
         self._publish_quarantine(wave, audited, parents)
         self._step(wave, "quarantine")
-        self._record(wave, audited, status=decision.status if decision else "published", outputs=outputs, decision=decision)
+        self._record(
+            wave, audited, status=decision.status if decision else "published", outputs=outputs, decision=decision
+        )
         self._step(wave, "progress")
         _staging.discard(self.lake, wave)
         self._count(wave, audited, status="done")
@@ -163,35 +171,38 @@ class StageRun:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)
             return False
-        last_key = units[-1]
-        wave = self._header(due, last_key=last_key, is_complete=is_complete, lookups=lookups)
-        parents = due.parents.where(F.col(self.stage.unit) <= F.lit(last_key))
-        wave = self._stage_wave(wave, parents)
+        wave = self._header(due, units=units, is_complete=is_complete, lookups=lookups)
+        parents = due.parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
+        self._stage_wave(wave, parents)
         return self.finish(wave) and not is_complete and not self._is_at_limit()
 
-    def _cut(self, due: Due) -> tuple[list[str], bool]:
-        """The units of the next wave, bounded by parents and estimated rows (at least one), and whether they are all."""
+    def _cut(self, due: Due) -> tuple[list[Row], bool]:
+        """The units of the next wave, bounded by parents and estimated rows (at least one), and whether it is the last."""
         from pyspark.sql import functions as F
 
         config, unit = self.config, F.col(self.stage.unit)
         weight = F.expr(self.stage.weight(config)) if self.stage.weight else F.lit(1.0)
         most = min(config.max_wave_parents, self._left()) if self.limit else config.max_wave_parents
         sums = due.parents.groupBy(unit.alias("unit")).agg(
-            F.count("*").alias("parents"), F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight)).alias("weight")
+            F.count("*").alias("parents"),
+            F.count_if(F.col(DELETED)).alias("deleted"),
+            F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight)).alias("weight"),
         )
         found = sums.orderBy("unit").limit(most + 1).collect()
         if not self.result.waves:
             self.total_parents = len(found) if len(found) <= most else (sums.count() if not self.limit else most)
-            estimate = int(sum(row["weight"] or 0 for row in found)) if len(found) <= most and self.stage.weight else None
+            estimate = (
+                int(sum(row["weight"] or 0 for row in found)) if len(found) <= most and self.stage.weight else None
+            )
             if found:
                 self.reporter.stage_started(self.stage.name, self.total_parents, estimate)
-        units: list[str] = []
+        units: list[Row] = []
         rows = parents = 0.0
         for row in found[:most]:
             rows, parents = rows + (row["weight"] or 0.0), parents + row["parents"]
             if units and (rows > config.max_wave_rows or parents > max(most, config.max_wave_rows)):
                 break
-            units.append(row["unit"])
+            units.append(row)
         return units, len(units) == len(found)
 
     def _left(self) -> int:
@@ -200,9 +211,9 @@ class StageRun:
     def _is_at_limit(self) -> bool:
         return bool(self.limit) and not self._left()
 
-    def _header(self, due: Due, *, last_key: str, is_complete: bool, lookups: Sequence[Any]) -> Wave:
+    def _header(self, due: Due, *, units: Sequence[Row], is_complete: bool, lookups: Sequence[Any]) -> Wave:
         sequence = self.history.sequence + 1
-        moved = replace(due.progress, last_key=last_key, is_complete=is_complete)
+        moved = replace(due.progress, last_key=units[-1]["unit"] if units else None, is_complete=is_complete)
         return Wave(
             wave_id=f"{self.run_id}-{self.stage.name}-{sequence}",
             run_id=self.run_id,
@@ -216,26 +227,28 @@ class StageRun:
             config=resolved(self.config),
             settings_digest=self.digest,
             parent_key=list(self.stage.key_of_parent),
+            units=[row["unit"] for row in units],
+            rows_in=sum(row["parents"] for row in units),
+            rows_deleted=sum(row["deleted"] for row in units),
             lookups={i.table.name: self.lake.version(i.table.name) for i in lookups if self.lake.exists(i.table.name)},
         )
 
-    def _stage_wave(self, wave: Wave, parents: DataFrame) -> Wave:
+    def _stage_wave(self, wave: Wave, parents: DataFrame) -> None:
         """Compute the wave's rows once and stage them; the header, written last, commits them."""
         from pyspark.sql import functions as F
 
         plain = [f.name for f in parents.schema.fields if f.dataType.typeName() != "binary"]
         staged = _staging.write_part(self.lake, wave, "parents", parents.select(*plain))
-        counts = staged.agg(F.count("*").alias("n"), F.sum(F.col(DELETED).cast("bigint")).alias("deleted")).collect()[0]
-        wave = replace(wave, rows_in=counts["n"], rows_deleted=counts["deleted"] or 0)
         alive = (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED)
+        _get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
         lookups = {t: self.lake.table(t, version=v) for t, v in wave.lookups.items()}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
         with watch(self.lake.spark, self._on_progress(wave)):
-            _staging.write_part(self.lake, wave, "rows", rows)
+            written = _staging.write_part(self.lake, wave, "rows", rows)
+        self._staged = (staged, written)
         _staging.write_header(self.lake, wave)
         self._step(wave, "staged")
-        return wave
 
     def _on_progress(self, wave: Wave) -> Any:
         before_parents, before_rows, total = self.result.parents, self.result.published, self.total_parents
@@ -253,7 +266,9 @@ class StageRun:
             if extra:
                 self.lake.ensure(self._table(output.table.name), extra=extra)
             scope = self._scope(wave, output.table.name, output.rows, rows, parents)
-            version = publish(self.lake, output.table, output.rows, scope=scope) if scope.values else None
+            version = (
+                publish(self.lake, output.table, output.rows, count=output.count, scope=scope) if scope.values else None
+            )
             if version is not None:
                 written.append({"table": output.table.name, "version": version})
         return written
@@ -261,12 +276,12 @@ class StageRun:
     def _scope(self, wave: Wave, name: str, good: DataFrame, rows: DataFrame, parents: DataFrame) -> Scope:
         from pyspark.sql import functions as F
 
-        table = self._table(name)
+        pruning, keys, values = self.stage.unit, None, wave.units
         if self.stage.keeps_children:
-            pruning, keys, source = table.key[0], None, good
+            pruning = self._table(name).key[0]
+            values = [r[0] for r in good.select(pruning).distinct().collect()] if pruning != self.stage.unit else values
         else:
-            pruning, keys, source = self.stage.unit, self._replaced(rows, parents), parents
-        values = [r[0] for r in source.select(pruning).distinct().collect()]
+            keys = self._replaced(rows, parents)
         where: Column | None = F.col("model_id") == self.producer if self.stage.producer else None
         return Scope(pruning=pruning, values=values, parents=keys, version=wave.progress.version, where=where)
 
@@ -284,13 +299,14 @@ class StageRun:
         from pyspark.sql import functions as F
 
         keys = parents.select(joined_key(self.stage.key_of_parent).alias("input_key")).distinct()
+        is_unit = tuple(wave.parent_key) == (self.stage.unit,)
         scope = Scope(
             pruning="input_key",
-            values=[row[0] for row in keys.collect()],
+            values=wave.units if is_unit else [row[0] for row in keys.collect()],
             parents=keys,
             where=(F.col("stage") == wave.stage) & (F.col("producer") == wave.producer),
         )
-        publish(self.lake, quarantine.TABLE, audited.bad, scope=scope)
+        publish(self.lake, quarantine.TABLE, audited.bad, count=audited.quarantined, scope=scope)
 
     def _record(
         self, wave: Wave, audited: Audit, *, status: str, outputs: Sequence[Any], decision: Decision | None = None
@@ -312,9 +328,17 @@ class StageRun:
 
     def _record_nothing(self, due: Due) -> None:
         """Nothing of what changed matters to this stage: move its progress, so that it is not looked at again."""
-        wave = replace(self._header(due, last_key="", is_complete=True, lookups=()))
-        wave = replace(wave, progress=replace(due.progress, last_key=None, is_complete=True))
-        write_row(self.lake, wave, known=False, status="published", outputs=[], rows_published=0, rows_quarantined=0, checks=[])
+        wave = self._header(due, units=(), is_complete=True, lookups=())
+        write_row(
+            self.lake,
+            wave,
+            known=False,
+            status="published",
+            outputs=[],
+            rows_published=0,
+            rows_quarantined=0,
+            checks=[],
+        )
         self.history = self.history.after(wave, status="published")
 
     def _count(self, wave: Wave, audited: Audit, *, status: Any) -> None:
@@ -341,6 +365,13 @@ class StageRun:
 
     def _declared(self, name: str) -> Sequence[str]:
         return self._table(name).column_names
+
+
+def _get_ready(tracker: Tracker) -> None:
+    """Import what judging and tracking need, seconds of work, while Spark computes the wave."""
+    tracker.prepare()
+    if "great_expectations" not in sys.modules:
+        threading.Thread(target=prepare, daemon=True, name="prepare-gate").start()
 
 
 def _worst(before: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:

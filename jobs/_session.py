@@ -1,4 +1,4 @@
-"""The Spark session: the one that is there (on a cluster, in a notebook), else a local one set up for small machines."""
+"""The Spark session: the one that is there (cluster, notebook), else a local one set up for small machines."""
 
 from __future__ import annotations
 

@@ -40,9 +40,10 @@ def write_part(lake: Lake, wave: Wave, part: str, rows: DataFrame) -> DataFrame:
     return lake.spark.read.schema(rows.schema).parquet(path)
 
 
-def read_part(lake: Lake, wave: Wave, part: str) -> DataFrame:
-    """Read back `parents` or `rows` of a staged wave."""
-    return lake.spark.read.parquet(f"{folder(lake, wave)}/{part}")
+def read_parts(lake: Lake, wave: Wave) -> tuple[DataFrame, DataFrame]:
+    """Read back `parents` and `rows` of a staged wave."""
+    read = lake.spark.read.parquet
+    return read(f"{folder(lake, wave)}/parents"), read(f"{folder(lake, wave)}/rows")
 
 
 def write_header(lake: Lake, wave: Wave) -> None:
@@ -52,5 +53,6 @@ def write_header(lake: Lake, wave: Wave) -> None:
 
 
 def discard(lake: Lake, wave: Wave) -> None:
-    """Remove a wave that is published, dropped or superseded."""
+    """Remove a wave that is published, dropped or superseded; the header first, so that half a removal counts."""
+    lake.delete_folder(f"{folder(lake, wave)}/header")
     lake.delete_folder(folder(lake, wave))

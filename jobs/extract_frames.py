@@ -34,7 +34,9 @@ class Config(StageConfig):
     jpeg_quality: int = setting(92, ge=1, le=100, description="JPEG quality")
     max_pixels: int = setting(89_478_485, gt=0, description="pixels per frame; larger media are refused")
     decoder_memory_mib: int = setting(1024, affects_output=False, gt=0, description="memory of a decoder, plus a frame")
-    decoder_stall_s: float = setting(60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung")
+    decoder_stall_s: float = setting(
+        60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
+    )
     decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one media")
 
     def options(self) -> FrameOptions:
@@ -124,7 +126,10 @@ def expected(config: Config) -> Any:
 
     stream = F.get("video_streams", F.lit(0))
     seconds = F.coalesce(stream["duration_s"], F.col("duration_s"))
-    begin, end = F.lit(float(config.start_s or 0)), F.least(seconds, F.lit(float(config.end_s))) if config.end_s else seconds
+    begin, end = (
+        F.lit(float(config.start_s or 0)),
+        F.least(seconds, F.lit(float(config.end_s))) if config.end_s else seconds,
+    )
     counted = (end - begin) * float(config.fps) if config.fps else stream["frame_count"].cast("double")
     if config.keyframes_only or (not config.fps and (config.start_s or config.end_s)):
         counted = F.lit(None).cast("double")

@@ -139,7 +139,7 @@ def _sources_row(due: DataFrame, *, described: Column, **values: Column) -> Colu
     manifest = due.select("described.*").columns
     values |= {name: described[name] for name in manifest}
     declared = {column.name: column.type for column in sources.TABLE.columns}
-    types = declared | {name: "string" for name in manifest}
+    types = declared | dict.fromkeys(manifest, "string")
     return F.struct(*(values[name].cast(ddl).alias(name) for name, ddl in types.items()))
 
 

@@ -1,4 +1,4 @@
-"""Makes dist/visionlake.zip for `spark-submit --py-files` from the wheel, so that both hold the same files.
+"""Makes dist/visionlake.zip, for `spark-submit --py-files`, from the wheel: both hold the same files.
 
 Spark ignores wheels, and a renamed wheel lacks the folder entries that importing from a zip needs.
 """
@@ -30,17 +30,20 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("visionlake-*.whl"))
 
 
-def make_zip(target: Path) -> Path:
-    """Writes the package as a zip that Python imports from; returns `target`."""
+def make_zip(wheel: Path, target: Path) -> Path:
+    """Writes the wheel's content as a zip that Python imports from; returns `target`, whose name ends in `.zip`."""
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = build_wheel(Path(scratch, "wheel"))
-        unpacked = Path(scratch, "unpacked")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked)
+            archive.extractall(scratch)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.make_archive(str(target.with_suffix("")), "zip", unpacked)
-    return target
+        return Path(shutil.make_archive(str(target.with_suffix("")), "zip", scratch))
+
+
+def main() -> None:
+    """Makes dist/visionlake.zip."""
+    with tempfile.TemporaryDirectory() as scratch:
+        print(make_zip(build_wheel(Path(scratch)), ROOT / "dist" / "visionlake.zip"))
 
 
 if __name__ == "__main__":
-    print(make_zip(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / "visionlake.zip"))
+    main()

@@ -6,7 +6,7 @@ pip_config=$(.venv/bin/python -m pip config list 2>/dev/null || true)
 pip_setting() {
     local section line value=
     for section in global install :env:; do
-        line=$(grep -F "$section.$1=" <<<"$pip_config" | head -n 1) || continue
+        line=$(grep -m 1 -F "$section.$1=" <<<"$pip_config") || continue
         value=${line#*=}
         value=${value#\'} value=${value%\'}
     done

@@ -39,11 +39,12 @@ if [ -e .venv ] && { ! fits $python || { [ -e $records/place ] && [ "$(cat $reco
 fi
 if [ ! -e .venv ]; then
     base=
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if [ -n "${PYTHON-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+    for candidate; do
         if fits "$candidate"; then base=$candidate && break; fi
     done
-    [ -n "$base" ] || fail "no Python 3.11, 3.12 or 3.13 found (tried ${PYTHON:-python3, python3.13, python3.12, python3.11});" \
-        "install one, or name it: make PYTHON=/path/to/python3.13 ..."
+    [ -n "$base" ] || fail "visionlake needs Python 3.11, 3.12 or 3.13, and none of these is one: $*;" \
+        "install one, or name it, as in: make PYTHON=/opt/python3.13/bin/python3 setup"
     say "virtual environment with $("$base" --version)"
     if ! "$base" -m venv .venv >/dev/null 2>&1; then
         rm -rf .venv
@@ -57,10 +58,10 @@ printf '%s' "$PWD" >$records/place
 install_java() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq </dev/null || return 1
+    apt-get update -qq </dev/null || say "apt-get update failed; going on with the package lists that are there"
     for version in 21 17; do
         package=openjdk-$version-jre-headless
-        apt-cache policy $package | grep -q 'Candidate: [0-9]' || continue
+        case $(LC_ALL=C apt-cache policy $package) in *"Candidate: "[0-9]*) ;; *) continue ;; esac
         say "installing $package"
         mkdir -p /usr/share/man/man1 # absent from minimal systems, and the package's script wants it
         apt-get install -y -qq --no-install-recommends $package </dev/null >$records/apt.log 2>&1 ||

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from fractions import Fraction
@@ -86,7 +86,7 @@ class Decoder:
             where = f"after the frame of stream {last.stream_index} at {last.pts_s:.3f} s (pts {last.pts})"
             raise MediaError(error.reason, f"{error.message}; {where}", error.payload) from error
 
-    def _exchange(self, request: dict[str, Any], uri: str, size_bytes: int | None) -> Iterator[Message]:
+    def _exchange(self, request: dict[str, Any], uri: str, size_bytes: int | None) -> Generator[Message, None, None]:
         """Send a request and yield its answers, serving the child's reads meanwhile."""
         path = local_path(uri)
         with closing(_RemoteInput(uri)) as remote:

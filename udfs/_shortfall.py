@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 _ISO_BOXES = frozenset(
@@ -20,6 +21,10 @@ class Shortfall:
 
     def __str__(self) -> str:
         return f"the file has {self.size_bytes} bytes of {self.declared_bytes}"
+
+    def as_json(self) -> str:
+        """The payload of an error."""
+        return json.dumps(asdict(self))
 
 
 def shortfall(file: BinaryIO, demuxer: str | None) -> Shortfall | None:

@@ -75,7 +75,7 @@ def _times(
     limit = time.monotonic() + scan_s
     try:
         for number, packet in enumerate(container.demux(streams)):
-            if packet.size == 0 or packet.is_discard:
+            if packet.size == 0 or packet.is_discard or packet.stream_index not in times:
                 continue
             index, pts, base = packet.stream_index, packet.pts, packet.stream.time_base
             if pts is not None and index in latest and _begins_anew(pts, latest[index], base):

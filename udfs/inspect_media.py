@@ -104,5 +104,6 @@ def _to_batch(batch: pa.RecordBatch, rows: list[dict[str, Any]], schema: pa.Sche
         if field.name in ("media_id", "media", "error"):
             columns.append(pa.array([row.get(field.name) for row in rows], type=field.type))
         else:
-            columns.append(cast(Any, batch.column(field.name)).cast(field.type))
+            column = batch.column(field.name)
+            columns.append(column if column.type == field.type else cast(Any, column).cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -39,7 +39,7 @@ class Picture:
     height_px: int
     bit_depth: int | None
     has_alpha: bool
-    page_count: int
+    page_count: int | None
     is_animated: bool
     orientation: int | None
     turn: int
@@ -88,7 +88,9 @@ def open_picture(file: BinaryIO, kind: Kind, *, limits: Limits) -> Picture:
         turn = recorded if is_deep else 1  # Pillow turns a TIFF while it decodes; FFmpeg decodes deep ones
     elif kind.name == "heif":
         recorded, turn = image.info.get("original_orientation") or recorded, 1  # so does libheif
-    pages = int(getattr(image, "n_frames", 1) or 1)
+    pages = _page_count(image)
+    if pages is None:
+        image = _open(file, kind, limits=limits)
     return Picture(
         image=image,
         container=kind.name,
@@ -97,7 +99,7 @@ def open_picture(file: BinaryIO, kind: Kind, *, limits: Limits) -> Picture:
         bit_depth=bits,
         has_alpha=image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
         page_count=pages,
-        is_animated=pages > 1 and kind.name in ("gif", "png", "webp", "avif"),
+        is_animated=(pages or 1) > 1 and kind.name in ("gif", "png", "webp", "avif"),
         orientation=recorded,
         turn=turn or 1,
         is_deep=is_deep,
@@ -108,7 +110,8 @@ def open_picture(file: BinaryIO, kind: Kind, *, limits: Limits) -> Picture:
 
 def decoding_error(error: Exception, what: str) -> MediaError:
     """The error row of a failure in an image library."""
-    text = str(error) or type(error).__name__
+    # Pillow ends its messages with the file object, whose address differs every time.
+    text = re.sub(r"\s*<.*>", "", str(error)) or type(error).__name__
     cut = re.search(_CUT_SHORT, text, re.IGNORECASE)
     return MediaError("truncated" if cut else "unreadable", f"{what}: {text}")
 
@@ -227,6 +230,14 @@ def _bit_depth(image: Any, kind: Kind, segments: list[Segment]) -> int | None:
         match = re.search(rb"pixi\0\0\0\0[\x01-\x04](.)", image.fp.read(1 << 16), re.DOTALL)
         return match[1][0] if match else None
     return 8
+
+
+def _page_count(image: Any) -> int | None:
+    """Pages or frames; None where a damaged one bars the way, and then the image stands somewhere among them."""
+    try:
+        return int(getattr(image, "n_frames", 1) or 1)
+    except Exception:  # plugins raise anything on damaged data
+        return None
 
 
 def _exif(image: Image) -> Exif | None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import upright
+from ._display_matrix import orientation_of
 from ._errors import MediaError
 from ._kinds import VIDEO_CODECS, Kind, codec_name, identify, open_video
 from ._rate import is_variable_rate, same_rate
@@ -46,8 +46,8 @@ def probe_media(
     """The columns of table `media` that come from the content, as values that JSON can carry.
 
     `source` is a local path or an open seekable file. `captured_at` is ISO 8601 in UTC. Reads headers, index and a
-    bounded number of packets. Raises MediaError: empty_file, not_media, unsupported_format, unsupported_codec, no_video,
-    truncated, too_large, unreadable, changed_while_read.
+    bounded number of packets. Raises MediaError: empty_file, not_media, unsupported_format, unsupported_codec,
+    no_video, truncated, too_large, unreadable, changed_while_read.
     """
     if isinstance(source, str):
         with open(source, "rb") as file:
@@ -139,7 +139,7 @@ def _describe(container: InputContainer, kind: Kind, facts: dict[str, Any], *, l
         raise MediaError("unsupported_codec", f"no video stream can be decoded ({_listed(container)})")
     for stream in videos:
         _check_size(stream, limits)
-    frames, windows = _scan(container, [stream for stream in videos if is_decodable(stream)])
+    frames, windows = _scan(container, [stream for stream in videos if is_decodable(stream)], limits)
     facts["video_streams"] = [
         _video_facts(s, container, kind, frames.get(s.index), windows.get(s.index, [])) for s in videos
     ]
@@ -168,7 +168,7 @@ def _check_size(stream: VideoStream, limits: Limits) -> None:
 
 
 def _scan(
-    container: InputContainer, streams: list[VideoStream]
+    container: InputContainer, streams: list[VideoStream], limits: Limits
 ) -> tuple[dict[int, VideoFrame], dict[int, list[list[int]]]]:
     """First decoded frame of each stream, and presentation times in windows at the start and the middle of the file."""
     from av.error import FFmpegError
@@ -176,7 +176,8 @@ def _scan(
     frames: dict[int, VideoFrame] = {}
     windows: dict[int, list[list[int]]] = {stream.index: [] for stream in streams}
     for stream in streams:
-        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count = limits.threads
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     try:
         _add_window(windows, container, streams, frames)
         if container.duration and all(len(w[0]) >= _SCAN_PACKETS - _REORDERED for w in windows.values()):
@@ -196,7 +197,9 @@ def _add_window(
     times: dict[int, list[int]] = {stream.index: [] for stream in streams}
     try:
         for packet in _bounded(container, streams):
-            seen = times[packet.stream_index]
+            seen = times.get(packet.stream_index)
+            if seen is None:
+                continue  # a stream that the header does not announce
             if packet.pts is not None and not packet.is_discard and len(seen) < _SCAN_PACKETS:
                 seen.append(packet.pts)
             if frames is not None and packet.stream_index not in frames:
@@ -232,8 +235,7 @@ def _video_facts(
 ) -> dict[str, Any]:
     context = stream.codec_context
     shown = frame if frame is not None else context
-    matrix = frame.side_data.get("DISPLAYMATRIX") if frame is not None else None
-    turn = upright.from_matrix(bytes(matrix)) if matrix is not None else upright.UPRIGHT
+    turn = orientation_of(frame) if frame is not None else None
     layout = shown.format if shown is not None else None
     aspect = stream.sample_aspect_ratio if context is not None else None
     base = stream.time_base
@@ -252,8 +254,8 @@ def _video_facts(
         "height_px": (shown.height or None) if shown is not None else None,
         "sample_aspect_num": aspect.numerator if aspect else None,
         "sample_aspect_den": aspect.denominator if aspect else None,
-        "rotation_deg": turn.rotation_deg if frame is not None else None,
-        "is_mirrored": turn.is_mirrored if frame is not None else None,
+        "rotation_deg": turn.rotation_deg if turn is not None else None,
+        "is_mirrored": turn.is_mirrored if turn is not None else None,
         "time_base_num": base.numerator if base else None,
         "time_base_den": base.denominator if base else None,
         "average_rate": _rate(stream.average_rate),

@@ -28,7 +28,7 @@ def read_sources(
     keep_position: bool,
     max_bytes: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Adds `media_id`, `media` and `error`, typed by `found`, to rows with `action` read, update, missing or unreadable.
+    """Adds `media_id`, `media` and `error`, typed by `found`, to rows with an `action` (read, update, ...).
 
     The payload of an error is JSON: size, time and tag of the file as it was listed, by which a later run knows that it
     is the same, its input, and as `detail` what the error itself has to say.

@@ -82,7 +82,7 @@ def make_sample(
     seconds: float = 4.0,
     width_px: int = 640,
     height_px: int = 360,
-    fps: int = 15,
+    fps: int = 12,
     split: Split = "train",
     progress: Progress | None = None,
 ) -> SampleReport:

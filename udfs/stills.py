@@ -48,7 +48,9 @@ def still_frame(source: str | BinaryIO, *, options: FrameOptions, limits: Limits
     if kind.kind != "image":
         raise MediaError("unsupported_format", f"a {kind.name} file is no still image")
     picture = open_picture(source, kind, limits=limits)
+    container, profile, is_kept = picture.container, picture.icc_profile, keeps_bytes(picture)
     image = turn_upright(decode_picture(source, picture), picture.turn)
+    del picture  # and with it what its decoder holds
     full_size = image.size
     size = fitted_size(image.width, image.height, options.max_side_px)
     if size != full_size:
@@ -56,11 +58,11 @@ def still_frame(source: str | BinaryIO, *, options: FrameOptions, limits: Limits
     data: bytes | None = None
     image_format: Any = None
     if options.image_format != "none":
-        if keeps_bytes(picture) and image.size == full_size:
+        if is_kept and image.size == full_size:
             source.seek(0)
-            data, image_format = without_position(source.read(), picture.container), picture.container
+            data, image_format = without_position(source.read(), container), container
         else:
-            data, image_format = encode(image, picture.icc_profile, options), options.image_format
+            data, image_format = encode(image, profile, options), options.image_format
     return Frame(
         stream_index=0,
         pts=0,
@@ -85,7 +87,6 @@ def keeps_bytes(picture: Picture) -> bool:
     """Whether a reader that knows nothing of turns, alpha or depth sees the picture right in the file as it is."""
     return (
         picture.container in _KEPT_FORMATS
-        and picture.image.format in ("JPEG", "PNG", "WEBP")
         and picture.image.mode in ("L", "RGB")
         and picture.bit_depth == 8
         and not picture.has_alpha
@@ -145,9 +146,11 @@ def _plain(image: Image) -> Image:
     if "transparency" in image.info or mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         grey = mode in ("L", "1", "LA", "La")
         return _over_black(image.convert("RGBA"), grey=grey)
-    if mode in ("L", "1"):
+    if mode in ("L", "RGB"):
+        return image
+    if mode == "1":
         return image.convert("L")
-    if mode in ("RGB", "P", "CMYK", "YCbCr"):
+    if mode in ("P", "CMYK", "YCbCr"):
         return image.convert("RGB")
     raise MediaError("unsupported_format", f"pixels of mode {mode!r}; known are 8 and 16 bit grey, RGB, CMYK, palette")
 

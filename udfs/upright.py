@@ -20,7 +20,7 @@ class Orientation:
     def rotation_deg(self) -> int:
         """Clockwise turn that shows the picture upright, 0, 90, 180 or 270; after mirroring left-right, if mirrored."""
         if self.transpose:
-            return 90 if self.flip_x != self.is_mirrored else 270
+            return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
     @property

@@ -27,9 +27,13 @@ _LOCAL_URI = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.DOTALL | re.IGNOR
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 # Options that hold no secret and may be shown and stored; any other may (a shared access signature has many names).
 _OPEN_OPTIONS = frozenset(
-    "region scheme endpoint_override anonymous project_id retry_limit_seconds replication buffer_size "
-    "default_block_size blob_storage_authority dfs_storage_authority blob_storage_scheme dfs_storage_scheme "
-    "enable_tls credential_kind tenant_id client_id force_virtual_addressing tls_ca_file_path".split()
+    {
+        *("region", "scheme", "endpoint_override", "force_virtual_addressing", "tls_ca_file_path"),
+        *("anonymous", "project_id", "retry_limit_seconds"),
+        *("replication", "buffer_size", "default_block_size"),
+        *("blob_storage_authority", "dfs_storage_authority", "blob_storage_scheme", "dfs_storage_scheme"),
+        *("enable_tls", "credential_kind", "tenant_id", "client_id"),
+    }
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -31,6 +31,7 @@ class _Stage:
     rows: int = 0
     doing: str = "working"
     started: float = field(default_factory=time.monotonic)
+    took_s: float | None = None
 
     @property
     def share(self) -> float:
@@ -41,7 +42,7 @@ class _Stage:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return time.monotonic() - self.started if self.took_s is None else self.took_s
 
     def inputs(self) -> str:
         return f"{_compact(int(self.done))}/{_compact(self.parents)} {self.parent_noun}"
@@ -123,7 +124,7 @@ class TerminalReporter(Reporter):
 
     def stage_finished(self, result: StageResult) -> None:
         if self._stage is not None and self._stage.name == result.stage:
-            self._stage.rows = result.published or self._stage.rows
+            self._stage.rows, self._stage.took_s = result.published or self._stage.rows, result.seconds
             if self._progress is not None and self._bar is not None:
                 if result.status == "done":
                     self._stage.done = self._stage.parents = max(result.parents, 1)
@@ -172,10 +173,10 @@ class _Field(ProgressColumn):
 def _bars(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=max(8, min(40, console.width - 72))),  # the numbers come first
         *(_Field(name) for name in ("inputs", "outputs", "rate", "left")),
     )
-    return Progress(*columns, console=console, expand=True, refresh_per_second=4)
+    return Progress(*columns, console=console, refresh_per_second=4)
 
 
 def _compact(number: int) -> str:

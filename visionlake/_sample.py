@@ -47,4 +47,6 @@ def write_sample(folder: Path, *, seed: int, videos: int, seconds: float, size: 
     console = make_console()
     rows = [{"file": f.path, "what": f.note, "frames": f.frames or None, "bytes": f.size_bytes} for f in report.files]
     print_rows(console, rows, empty="")
-    console.print(f"{'Wrote' if report.written else 'It was all there:'} {report.media}; the truth is in {report.truth}")
+    console.print(
+        f"{'Wrote' if report.written else 'It was all there:'} {report.media}; the truth is in {report.truth}"
+    )

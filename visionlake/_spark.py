@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ class _Interrupt:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # the JVM ends when our end of its pipe closes
+        logging.disable()  # py4j would log a trace of the interrupt
         sys.stderr.write("\nStopping (Ctrl-C again to kill)\n")
         threading.Thread(target=self._cancel, daemon=True).start()
         self._forget_connection()

@@ -38,7 +38,7 @@ def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
 def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline) -> None:
     """What a run would do, and the configuration that it would do it with."""
     numbers = ("due", "rows, about", "staged waves")
-    table = make_table("stage", *numbers, "note", right=numbers)
+    table = make_table("stage", *numbers, "note", right=numbers, whole=("stage",))
     for plan in plans:
         table.add_row(
             clean(plan.stage), cell(plan.parents), cell(plan.estimated_rows), cell(plan.staged_waves or None),
@@ -59,7 +59,7 @@ def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline)
 
 def _print_stages(console: Console, result: RunResult) -> None:
     numbers = ("new", "published", "quarantined", "seconds", "rows/s")
-    table = make_table("stage", *numbers, "gate", right=numbers)
+    table = make_table("stage", *numbers, "gate", right=numbers, whole=("stage",))
     for stage in result.stages:
         rate = stage.published / stage.seconds if stage.published and stage.seconds else None
         table.add_row(

@@ -47,13 +47,12 @@ def cell(value: object, *, style: str = "") -> Text:
     return Text(clean(value), style=style)
 
 
-def make_table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
-    """An empty table; columns named in `right` hold numbers, which never break."""
-    heading = Text(title, style="bold") if title else None
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=heading, title_justify="left", show_edge=False)
+def make_table(*columns: str, right: Iterable[str] = (), whole: Iterable[str] = ()) -> Table:
+    """An empty table; columns named in `right` hold numbers, which never break, and neither do those in `whole`."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for name in columns:
-        is_number = name in right
-        table.add_column(Text(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        justify = "right" if name in right else "left"
+        table.add_column(Text(name), justify=justify, no_wrap=name in (*right, *whole), overflow="fold")
     return table
 
 

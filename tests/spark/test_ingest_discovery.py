@@ -58,7 +58,7 @@ class Files:
             return self.spark.createDataFrame(list(self.quarantine.values()), quarantine.TABLE.ddl)
         extra = {n for row in self.sources.values() for n in row} - set(sources.TABLE.column_names)
         ddl = sources.TABLE.ddl + "".join(f", `{n}` string" for n in sorted(extra))
-        return self.spark.createDataFrame([{n: None for n in extra} | row for row in self.sources.values()], ddl)
+        return self.spark.createDataFrame([dict.fromkeys(extra) | row for row in self.sources.values()], ddl)
 
     def run(self, *inputs: str | Path, is_rebuild: bool = False, **settings: Any) -> dict[str, str]:
         """One run; returns the action per file name."""
@@ -94,8 +94,12 @@ class Files:
             if error := row["error"]:
                 empty = dict.fromkeys(quarantine.TABLE.column_names)
                 self.quarantine[row["uri"]] = empty | {
-                    "stage": "ingest_media", "producer": "ingest_media", "input_key": row["uri"], "output_key": "", **error
-                }  # fmt: skip
+                    "stage": "ingest_media",
+                    "producer": "ingest_media",
+                    "input_key": row["uri"],
+                    "output_key": "",
+                    **error,
+                }
 
     def _name(self, uri: str) -> str:
         return uri.removeprefix(to_uri(self.folder) + "/")

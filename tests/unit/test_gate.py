@@ -10,11 +10,12 @@ import pytest
 
 from visionlake.errors import ConfigError
 from visionlake.expectations import frames
-from visionlake.expectations._checks import did_you_mean
+from visionlake.expectations._checks import Status, did_you_mean
 from visionlake.expectations._gate import CheckResult, check_names, validate_expectations, validate_severity
+from visionlake.expectations._table import Severity
 
 
-def result(status, severity="stop"):
+def result(status: Status, severity: Severity = "stop") -> CheckResult:
     return CheckResult(name="c", severity=severity, status=status, expected="e", observed="o", keys=("{}",))
 
 
@@ -37,8 +38,8 @@ def test_an_error_counts_as_its_severity_and_never_as_passed(status, severity, s
 def test_results_are_json():
     plain = result("passed").as_dict()
     assert json.loads(json.dumps(plain)) == plain == {
-        "name": "c", "severity": "stop", "status": "passed", "expected": "e", "observed": "o", "keys": ["{}"],
-        "message": "",
+        "name": "c", "severity": "stop", "status": "passed", "expected": "e", "observed": "o", "value": None,
+        "keys": ["{}"], "message": "",
     }  # fmt: skip
 
 

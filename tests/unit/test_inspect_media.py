@@ -137,10 +137,12 @@ def test_failures_of_the_decoder_are_rows(decoder: HereDecoder, tmp_path: Path) 
 
 
 def test_with_the_decoder_process(tmp_path: Path) -> None:
-    paths = [pictures.jpeg(tmp_path / "a.jpg", camera=True).path, pictures.deep_png(tmp_path / "b.png").path]
+    strange = tmp_path / os.fsdecode(b"\xff \n'.jpg")
+    paths = [pictures.jpeg(strange, camera=True).path, pictures.deep_png(tmp_path / "b.png").path]
     (tmp_path / "c.gif").write_bytes(b"GIF89a")
     rows = inspect(*paths, tmp_path / "c.gif")
-    assert [row["error"] and row["error"]["reason"] for row in rows] == [None, None, "truncated"]
+    assert [row["error"] and row["error"]["reason"] for row in rows] == [None, None, "unreadable"]
+    assert rows[2]["error"]["message"] == "the gif header cannot be read: cannot identify image file"
     assert [row["media"] and row["media"]["picture"]["bit_depth"] for row in rows] == [8, 16, None]
     module._decoder.cache_clear()
 

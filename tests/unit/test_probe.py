@@ -273,3 +273,17 @@ def test_real_files() -> None:
     assert cameras == {"KODAK Z612 ZOOM DIGITAL CAMERA"}
     counts = {p.name: stream_of(p)["frame_count"] for p in (DATA / "videos").glob("*.mp4")}
     assert sorted(counts.values()) == [377, 1189, 1394]
+
+
+def test_frames_with_side_data_that_the_binding_does_not_know(tmp_path: Path) -> None:
+    jpeg = pictures.jpeg(tmp_path / "turned.jpg", orientation=6).path.read_bytes()
+    path = tmp_path / "turned.mov"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = pictures.HEIGHT, pictures.WIDTH, "yuvj420p"
+        for index in range(3):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, THIRTY
+            container.mux(packet)
+    found = stream_of(path)
+    assert (found["codec"], found["rotation_deg"], found["is_mirrored"]) == ("mjpeg", 90, False)

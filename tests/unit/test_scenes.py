@@ -70,7 +70,7 @@ def test_visibility_is_the_seen_share_of_the_whole_object() -> None:
 
 def test_sizes_classes_and_tracks() -> None:
     sides, labels = [], []
-    for index in range(7):
+    for index in range(5):
         frames = list(render_scene(3, index, times_s=[0.0, 2.0], plain=True))
         tracks: dict[int, str] = {}
         for each in [one for frame in frames for one in frame.objects]:

@@ -1,0 +1,82 @@
+"""The processes of a local session: quiet, alive through Ctrl-C, and gone when the driver is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from visionlake.jobs._session import get_session
+
+working = sys.argv[1]
+
+def slow(batches):
+    Path(working).touch()
+    for batch in batches:
+        time.sleep(120)
+        yield batch
+
+spark = get_session()
+try:
+    spark.range(1).mapInArrow(slow, "id bigint").collect()
+except KeyboardInterrupt:
+    print("interrupted, counted", spark.range(5).count())
+    spark.stop()
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process whose Spark job sleeps in a worker, in a process group of its own like a command of a shell."""
+    working = tmp_path / "working"
+    command = [sys.executable, "-c", PROGRAM, str(working)]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not working.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no worker started"
+            time.sleep(0.1)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    names = [child.name() for child in children]
+    assert "java" in names and any(name.startswith("python") for name in names), names
+    return children
+
+
+@pytest.mark.kill
+def test_nothing_outlives_a_driver_that_is_killed(driver: subprocess.Popen[str]) -> None:
+    children = family(driver)
+    driver.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+@pytest.mark.kill
+def test_interrupt_reaches_python_alone_and_spark_still_works(driver: subprocess.Popen[str], tmp_path: Path) -> None:
+    children = family(driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    said, complaint = driver.communicate(timeout=60)
+    assert (said, complaint, driver.returncode) == ("interrupted, counted 5\n", "", 0)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert [file.name for file in tmp_path.iterdir()] == ["working"]  # no metastore, no warehouse
