@@ -104,6 +104,11 @@ class Table:
         fields = {c.name: c.type for c in self.columns}
         return arrow_schema(fields | {"error": ERROR_TYPE} if with_error else fields)
 
+    def pick(self, *names: str) -> tuple[Column, ...]:
+        """Some of the columns, to declare them again in a table that shares them. KeyError for an unknown name."""
+        columns = {column.name: column for column in self.columns}
+        return tuple(columns[name] for name in names)
+
     def with_columns(self, extra: Iterable[Column]) -> Table:
         """The same table with more columns at its end."""
         return replace(self, columns=(*self.columns, *extra))

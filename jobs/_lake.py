@@ -53,8 +53,12 @@ class Lake:
         return "/".join((self._root(), *parts))
 
     def names(self) -> list[str]:
-        """Names of the declared tables and views that exist here."""
-        return [name for name in declared_names() if self.exists(name)]
+        """Names of the tables and views that are here: the declared ones and those of users' own stages."""
+        declared = [name for name in declared_names() if self.exists(name)]
+        if "waves" not in declared:
+            return declared
+        rows = self.table("waves").selectExpr("explode(outputs.table) AS name").distinct().collect()
+        return [*declared, *sorted({row["name"] for row in rows} - {*declared})]
 
     def exists(self, name: str) -> bool:
         """Whether the table exists, or every table that the view reads."""

@@ -24,8 +24,8 @@ class Scope:
     """Which existing rows the published ones replace: those for which `where` holds, with a parent in `parents`.
 
     `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of
-    the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's version
-    that the rows saw: what a newer one wrote is left alone.
+    the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's
+    version that the rows saw: what a newer one wrote is left alone.
     """
 
     pruning: str

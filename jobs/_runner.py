@@ -177,7 +177,7 @@ class StageRun:
         return self.finish(wave) and not is_complete and not self._is_at_limit()
 
     def _cut(self, due: Due) -> tuple[list[Row], bool]:
-        """The units of the next wave, bounded by parents and estimated rows (at least one), and whether it is the last."""
+        """The units of the next wave, at least one, bounded by parents and estimated rows; whether they are the last."""
         from pyspark.sql import functions as F
 
         config, unit = self.config, F.col(self.stage.unit)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionlake.expectations import frames, media, sources
-from visionlake.expectations._table import ERROR_TYPE
+from visionlake.expectations._table import ERROR_TYPE, Column
 from visionlake.udfs.frame_types import FrameOptions, Limits
 
 from ._fields import Fps, Seconds
@@ -63,26 +63,22 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     place = present.agg(F.min_by(F.struct("uri", "size_bytes", "mtime"), F.struct("first_seen", "uri")).alias("place"))
     found = inputs["media"].join(place, "media_id", "left")
     picked = found.select("media_id", "kind", "duration_s", "place.uri", "place.size_bytes", "place.mtime")
-    return decode(picked, config)
+    longest_first = picked.orderBy(F.col("duration_s").desc_nulls_last()).drop("duration_s").coalesce(1)
+    # One file a task, dealt out in order: the longest start first, and no task holds two while another has none.
+    return decode(longest_first.repartition(max(1, min(picked.count(), 10_000))), config)
 
 
-def decode(rows: DataFrame, config: Config) -> DataFrame:
-    """Frames of the files in `rows` (`uri`, and if known `media_id`, `kind`, `size_bytes`, `mtime`), longest first."""
-    from pyspark.sql import functions as F
+def decode(rows: DataFrame, config: Config, *, passed: Sequence[str] = ()) -> DataFrame:
+    """Frames of the files in `rows` (`uri`, and if known `media_id`, `kind`, `size_bytes`, `mtime`).
 
+    String columns named in `passed` come out again on every row.
+    """
     from visionlake.udfs.extract_frames import extract_frames
 
-    schema = frames.TABLE.arrow_schema(with_error=True)
+    table = frames.TABLE.with_columns(Column(name=n, type="string", comment="passed through") for n in passed)
+    schema = table.arrow_schema(with_error=True)
     work = partial(extract_frames, schema=schema, options=config.options(), limits=config.limits())
-    if "duration_s" in rows.columns:
-        rows = rows.orderBy(F.col("duration_s").desc_nulls_last()).drop("duration_s")
-    # One file a task, dealt out in order: the longest start first, and no task holds two while another has none.
-    dealt = rows.coalesce(1).repartition(_partitions(rows))
-    return dealt.mapInArrow(work, f"{frames.TABLE.ddl}, error {ERROR_TYPE}")
-
-
-def _partitions(rows: DataFrame) -> int:
-    return max(1, min(rows.count(), 10_000))
+    return rows.mapInArrow(work, f"{table.ddl}, error {ERROR_TYPE}")
 
 
 def weight(config: Config) -> str:

@@ -78,6 +78,7 @@ if ! complaint=$(java_fits 2>&1); then
 fi
 
 # ---- dependencies
+$python -m pip --version >/dev/null 2>&1 || $python -m ensurepip >/dev/null # an environment made by uv, or half made
 . scripts/pip_settings.sh
 if $python -m pip install --quiet --disable-pip-version-check --constraint requirements/lock.txt uv; then
     install() {

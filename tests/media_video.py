@@ -125,7 +125,7 @@ def write(
 ) -> Path:
     """Encode the tracks into `path`; `shift` ticks are added to every packet's times after encoding."""
     with av.open(str(path), "w", options=options or {}, format=format) as container:
-        streams = [_add_stream(container, track) for track in tracks]
+        streams = [add_stream(container, track) for track in tracks]
         jobs = [(pts * track.time_base, number, index) for number, track in enumerate(tracks)
                 for index, pts in enumerate(track.pts)]  # fmt: skip
         for _, number, index in sorted(jobs):
@@ -137,7 +137,8 @@ def write(
     return path
 
 
-def _add_stream(container: Any, track: Track) -> Any:
+def add_stream(container: Any, track: Track) -> Any:
+    """The stream of a track in an output container."""
     stream = container.add_stream(track.codec, rate=track.rate, options={"threads": "1", **track.options})
     stream.width, stream.height = track.size
     stream.pix_fmt = track.pixel_format

@@ -36,6 +36,8 @@ def video_frames(
     `source` is a local path or an open seekable file. A frame with an unusable time comes as a `FrameError` and the
     rest goes on. `alive` is called often, also while no frame is kept.
 
+    Damage is what container or decoder notice; decoders of HEVC, VP8 and VP9 take altered bytes without a word.
+
     Raises MediaError after the frames before the damage: truncated, damaged, no_frames, nothing_selected, no_video,
     too_large, unsupported_colour, unsupported_codec, unsupported_format, not_media, empty_file, unreadable. Message
     and payload say where.

@@ -20,7 +20,8 @@ _LAKE = click.option("--lake", "uri", metavar="LAKE", help="A folder, URI or cat
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _PIPELINE = click.argument("pipeline", required=False, type=click.Path(dir_okay=False))
 _LIMIT = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
-_WAVE_COLUMNS = ("wave_id", "stage", "status", "started", "in", "published", "quarantined", "not passed")
+_IDS = ("run", "wave", "stage", "status", "table")  # columns that stay whole
+_WIDE = ("started", "not passed")  # columns for wide terminals
 
 
 @click.command()
@@ -229,24 +230,28 @@ def _user() -> str:
 
 def _run_line(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "run_id": row["run_id"],
+        "run": row["run_id"],
         "stage": row["stage"],
         "status": row["status"],
         "started": _time(row["started_at"]),
         "in": row["rows_in"],
         "published": row["rows_published"],
-        "quarantined": row["rows_quarantined"],
+        "bad": row["rows_quarantined"],
         "not passed": ", ".join(row["checks_not_passed"] or ()),
     }
 
 
 def _wave_line(row: Mapping[str, Any]) -> dict[str, Any]:
     failed = [check["name"] for check in row["checks"] or () if check["status"] not in ("passed", "skipped")]
-    values = (
-        row["wave_id"], row["stage"], row["status"], _time(row["started_at"]), row["rows_in"], row["rows_published"],
-        row["rows_quarantined"], ", ".join(failed),
-    )  # fmt: skip
-    return dict(zip(_WAVE_COLUMNS, values, strict=True))
+    return {
+        "wave": row["wave_id"],
+        "status": row["status"],
+        "started": _time(row["started_at"]),
+        "in": row["rows_in"],
+        "published": row["rows_published"],
+        "bad": row["rows_quarantined"],
+        "not passed": ", ".join(failed),
+    }
 
 
 def _table_line(lake: Lake, name: str) -> dict[str, Any]:
@@ -270,7 +275,7 @@ def _show(found: Any, lines: Sequence[Mapping[str, Any]], *, as_json: bool, empt
     if as_json:
         print_json(found)
     else:
-        print_rows(make_console(), lines, empty=empty)
+        print_rows(make_console(), lines, empty=empty, ids=_IDS, wide=_WIDE)
 
 
 def _show_records(found: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:

@@ -45,6 +45,8 @@ def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline)
             Text(clean(plan.note or "")),
         )  # fmt: skip
     console.print(table)
+    if len(plans) > 1:
+        console.print(Text("Later stages see only what earlier ones have published already.", style="dim"))
     settings = [f"lake = {json.dumps(pipeline.lake)}"]
     planned = {plan.stage for plan in plans}
     for stage, config in pipeline.stages:

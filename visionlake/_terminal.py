@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_WIDTH = 200
+ROOMY_WIDTH = 120
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -56,17 +57,26 @@ def make_table(*columns: str, right: Iterable[str] = (), whole: Iterable[str] = 
     return table
 
 
-def print_rows(console: Console, rows: Sequence[Mapping[str, Any]], *, empty: str, columns: Sequence[str] = ()) -> None:
-    """Rows as a table with the given columns (by default those of the first row), or a sentence without rows."""
+def print_rows(
+    console: Console, rows: Sequence[Mapping[str, Any]], *, empty: str, ids: Iterable[str] = (), wide: Iterable[str] = ()
+) -> None:
+    """Rows as a table, or a sentence where there are none.
+
+    Columns in `ids` are for copying and stay whole even where the terminal is too narrow; those in `wide` are shown only
+    where there is room.
+    """
     if not rows:
         console.print(empty)
         return
-    names = list(columns) or list(rows[0])
+    names = [name for name in rows[0] if name not in wide or console.width >= ROOMY_WIDTH]
     numbers = [n for n in names if all(isinstance(row.get(n), int | float | None) for row in rows)]
-    table = make_table(*names, right=numbers)
+    table = make_table(*names, right=numbers, whole=ids)
     for row in rows:
         table.add_row(*(cell(row.get(name)) for name in names))
-    console.print(table)
+    for column, name in zip(table.columns, names, strict=True):
+        if name in ids:
+            column.min_width = max(len(clean(row[name])) for row in rows)
+    console.print(table, crop=False)
 
 
 def print_record(console: Console, record: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pytest
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from visionlake.jobs._session import get_session
+from visionlake._spark import command_session
 
 working = sys.argv[1]
 
@@ -26,12 +26,11 @@ def slow(batches):
         time.sleep(120)
         yield batch
 
-spark = get_session()
-try:
-    spark.range(1).mapInArrow(slow, "id bigint").collect()
-except KeyboardInterrupt:
-    print("interrupted, counted", spark.range(5).count())
-    spark.stop()
+with command_session({}) as spark:
+    try:
+        spark.range(1).mapInArrow(slow, "id bigint").collect()
+    except KeyboardInterrupt:
+        print("interrupted, counted", spark.range(5).count())
 """
 
 
@@ -76,7 +75,8 @@ def test_interrupt_reaches_python_alone_and_spark_still_works(driver: subprocess
     children = family(driver)
     os.killpg(driver.pid, signal.SIGINT)
     said, complaint = driver.communicate(timeout=60)
-    assert (said, complaint, driver.returncode) == ("interrupted, counted 5\n", "", 0)
+    assert (said, driver.returncode) == ("interrupted, counted 5\n", 0)
+    assert len(complaint.splitlines()) <= 2, complaint  # that it stops, and no trace or log
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert [file.name for file in tmp_path.iterdir()] == ["working"]  # no metastore, no warehouse

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def slow(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    import time
-
-    for batch in batches:
-        time.sleep(0.5)
-        yield batch
-
-
 def test_a_write_is_watched_to_its_last_row(spark: SparkSession, tmp_path: Path) -> None:
+    def slow(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:  # in here, so that it travels by value
+        for batch in batches:
+            time.sleep(0.5)
+            yield batch
+
     seen: list[tuple[int, int, int]] = []
     with watch(spark, lambda *numbers: seen.append(numbers), interval_s=0.1):
         spark.range(0, 60, 1, 6).mapInArrow(slow, "id long").write.parquet(str(tmp_path / "rows"))

@@ -12,6 +12,7 @@ import av
 import media_video as made_by
 import numpy as np
 import pytest
+from av.stream import Disposition
 from media_video import CORNER_TOLERANCE, MadeStream, MadeVideo
 from PIL import Image
 
@@ -99,6 +100,28 @@ def test_a_truncated_file_gives_the_frames_before_the_cut(tmp_path: Path, make: 
     place = json.loads(error.payload or "")
     assert place["streams"] == [{"stream_index": 0, "frames": len(frames), "last_pts": frames[-1].pts}]
     assert place["declared_bytes"] > place["size_bytes"] == made.path.stat().st_size
+
+
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    track = made_by.Track(pts=[0, 512, 1024], options=made_by.FAST)
+    path = tmp_path / "covered.mp4"
+    with av.open(str(path), "w") as container:
+        stream = made_by.add_stream(container, track)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        container.start_encoding()
+        container.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")) + cover.encode(None))
+        for index, pts in enumerate(track.pts):
+            frame = made_by.video_frame(index, track)
+            frame.pts, frame.time_base = pts, track.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    found, error = extract(path)
+    assert error is None
+    assert [(frame.stream_index, frame.pts) for frame in found] == [(0, 0), (0, 512), (0, 1024)]
 
 
 def test_a_join_is_recorded_as_an_offset(tmp_path: Path) -> None:
