@@ -173,33 +173,32 @@ def _error_reasons(errors: DataFrame | None) -> list[Any]:
 
 
 def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[str, Metric]:
-    """One pass per table over the staged rows: how many, how many break which rule, how many keys differ."""
+    """How many rows there are, how many break which rule, how many keys and parents differ: one pass per table."""
     from pyspark.sql import functions as F
 
-    key = F.struct(*stage.key_of_parent)
     has_error = F.col("error.reason").isNotNull() if "error" in staged.columns else F.lit(False)
     overall = staged.agg(
         F.count("*").alias("rows"),
-        F.sum(has_error.cast("bigint")).alias("errors"),
-        F.count_distinct(key).alias("parents"),
-    ).collect()[0]
-    counts: dict[str, Metric] = {
-        "rows": overall["rows"],
-        "errors": overall["errors"] or 0,
-        "parents": overall["parents"],
-    }
+        F.count_if(has_error).alias("errors"),
+        F.count_distinct(F.struct(*stage.key_of_parent)).alias("parents"),
+    )
+    counts: dict[str, Metric] = {}
     for part in split:
         names = [rule.name for rule in (*_key_rules(part.table), *part.table.rules)]
         good = F.col(REASON).isNull()
         row = part.rows.agg(
-            F.sum(good.cast("bigint")).alias("good"),
+            F.count_if(good).alias("good"),
             F.count_distinct(F.when(good, F.struct(*part.table.key))).alias("keys"),
-            *(F.sum((F.col(REASON) == name).cast("bigint")).alias(f"reason:{name}") for name in names),
-        ).collect()[0]
-        counts |= {f"good:{part.table.name}": row["good"] or 0, f"keys:{part.table.name}": row["keys"]}
-        for name in names:
-            counts[f"reason:{name}"] = (counts.get(f"reason:{name}") or 0) + (row[f"reason:{name}"] or 0)
-    return counts
+            *(F.count_if(F.col(REASON) == name).alias(f"reason:{name}") for name in names),
+        )
+        overall = overall.join(row.select(F.struct("*").alias(part.table.name)), how="cross")
+    found = overall.collect()[0].asDict(recursive=True)
+    for part in split:
+        row = found.pop(part.table.name)
+        counts |= {f"good:{part.table.name}": row.pop("good"), f"keys:{part.table.name}": row.pop("keys")}
+        for name, count in row.items():
+            counts[name] = (counts.get(name) or 0) + count
+    return counts | found
 
 
 def _without_duplicates(stage: Stage, part: _Split, counts: dict[str, Metric]) -> Output:

@@ -6,14 +6,16 @@ Size, time and entity tag tell whether a file changed; what did not is not read 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING
 
 from visionlake.errors import UsageError
 from visionlake.expectations import sources
 
+from ._lake import quoted
+
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
     from visionlake.udfs.listing import Part
 
@@ -22,6 +24,70 @@ if TYPE_CHECKING:
 # So many rows are carried as values: nothing has to be listed twice, and finding nothing costs nothing afterwards.
 CARRIED_ROWS = 10_000
 _TASKS = 64
+_DECLARED = sources.TABLE.column_names
+
+# One pass: what is listed, known and quarantined about a file comes together by its uri. In `listed` the place comes
+# first, so that the smallest struct is that of the first input; in `bad` the input, so that of several rows about a
+# file the largest is one that knows it. The casts make all fields nullable, which the conversion to Arrow needs.
+_LISTED = """
+SELECT uri, struct(place, kind, size_bytes, mtime, etag, described, message) AS listed,
+  CAST(NULL AS {known_type}) AS known, CAST(NULL AS {seen_type}) AS seen, CAST(NULL AS {bad_type}) AS bad,
+  false AS replay
+FROM {{listed}}
+"""
+_KNOWN = """
+SELECT uri, NULL,
+  CASE WHEN state <> 'replaced' THEN CAST(struct(
+    media_id, size_bytes, mtime, etag, state, first_seen, last_seen, struct({described})
+  ) AS {known_type}) END,
+  CAST(struct(media_id, first_seen) AS {seen_type}), NULL, false
+FROM {{sources}}
+"""
+_BAD = """
+SELECT input_key, NULL, NULL, NULL,
+  CAST(struct(payload.input, payload.size_bytes, try_cast(payload.mtime AS timestamp), payload.etag) AS {bad_type}),
+  replay_requested_at IS NOT NULL
+FROM (
+  SELECT input_key, from_json(payload, 'input string, size_bytes bigint, mtime string, etag string') AS payload,
+    replay_requested_at
+  FROM {{quarantine}} WHERE stage = 'ingest_media'
+)
+"""
+_DUE = """
+WITH facts AS ({facts}),
+files AS (
+  SELECT uri, min(listed) AS listed, max_by(known, known.last_seen) AS known, max(bad) AS bad,
+    bool_or(replay) OR {is_rebuild} AS again, map_from_entries(collect_list(seen)) AS first_seen
+  FROM facts GROUP BY uri
+),
+compared AS (
+  SELECT *,
+    known.size_bytes <=> listed.size_bytes AND known.mtime <=> listed.mtime
+      AND coalesce(known.etag = listed.etag, true) AND known IS NOT NULL AS is_known,
+    bad.size_bytes <=> listed.size_bytes AND bad.mtime <=> listed.mtime
+      AND coalesce(bad.etag = listed.etag, true) AND bad IS NOT NULL AND NOT again AS is_bad
+  FROM files
+),
+judged AS (
+  SELECT *, CASE
+    WHEN listed IS NULL THEN CASE
+      WHEN known.state = 'present' AND known.described.input IN ({inputs}) THEN 'missing'
+      WHEN bad.input IN ({inputs}) THEN 'missing'
+    END
+    WHEN listed.kind = 'invalid' THEN 'invalid'
+    WHEN listed.kind = 'unreadable' THEN CASE WHEN is_bad THEN 'held' ELSE 'unreadable' END
+    WHEN listed.kind <> 'file' THEN NULL
+    WHEN again THEN 'read'
+    WHEN is_known THEN CASE
+      WHEN known.state = 'missing' OR NOT listed.described <=> known.described THEN 'update'
+    END
+    WHEN NOT is_bad THEN 'read'
+  END AS action
+  FROM compared
+)
+SELECT uri, action, listed.size_bytes, listed.mtime, listed.etag, listed.described, listed.message, known, first_seen
+FROM judged WHERE action IS NOT NULL
+"""
 
 
 def find_due_files(discovery: Discovery) -> DataFrame:
@@ -35,57 +101,53 @@ def find_due_files(discovery: Discovery) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
-    parts, columns = _plan(discovery)
-    listed = _listed(discovery, parts, columns)
-    states = (listed, _known(discovery, columns), _quarantined(discovery))
-    merged = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), states).groupBy("uri")
-    state = merged.agg(
-        F.min("listed").alias("listed"),
-        F.max_by("known", "known.last_seen").alias("known"),
-        F.max("bad").alias("bad"),
-        F.coalesce(F.bool_or("replay"), F.lit(False)).alias("replay"),
-        F.map_from_entries(F.collect_list("seen")).alias("first_seen"),
+    lake = discovery.lake
+    tables = {name: lake.table(name) for name in ("sources", "quarantine") if lake.exists(name)}
+    old_columns = [name for name in tables["sources"].columns if name not in _DECLARED] if "sources" in tables else []
+    parts, columns = _plan(discovery, old_columns)
+    described = "".join(f", `{name}`: string" for name in columns)
+    types = {
+        "known_type": "struct<media_id: string, size_bytes: bigint, mtime: timestamp, etag: string, state: string, "
+        f"first_seen: timestamp, last_seen: timestamp, described: struct<input: string{described}>>",
+        "seen_type": "struct<media_id: string, first_seen: timestamp>",
+        "bad_type": "struct<input: string, size_bytes: bigint, mtime: timestamp, etag: string>",
+    }
+    facts = [_LISTED.format(**types)]
+    if "sources" in tables:
+        old = ["input", *(f"`{name}`" if name in old_columns else "NULL" for name in columns)]
+        facts.append(_KNOWN.format(described=", ".join(old), **types))
+    if "quarantine" in tables:
+        facts.append(_BAD.format(**types))
+    inputs = ", ".join(quoted(text) for text in discovery.config.inputs).replace("{", "{{").replace("}", "}}")
+    due = discovery.spark.sql(
+        _DUE.format(facts="UNION ALL".join(facts), inputs=inputs, is_rebuild=str(discovery.is_rebuild).lower()),
+        listed=_listed(discovery, parts, columns),
+        **tables,
     )
-    due = state.withColumn("action", _action(discovery)).where("action IS NOT NULL")
-    due = due.select(
-        "uri",
-        "action",
-        "listed.size_bytes",
-        "listed.mtime",
-        "listed.etag",
-        "listed.described",
-        "listed.message",
-        "known",
-        "first_seen",
-        F.lit(discovery.now).alias("now"),
-    )
-    return _settled(discovery, due)
+    return _settled(discovery, due).withColumn("now", F.lit(discovery.now))
 
 
-def _plan(discovery: Discovery) -> tuple[list[Part], list[str]]:
+def _plan(discovery: Discovery, old_columns: Sequence[str]) -> tuple[list[Part], list[str]]:
     """Parts to list, and the manifests' columns: those that `sources` has, then the new ones."""
     from visionlake.udfs.listing import InputError, manifest_columns, plan_parts
 
-    lake, declared = discovery.lake, {name.lower() for name in sources.TABLE.column_names}
-    present = lake.table("sources").columns if lake.exists("sources") else []
-    columns = {name.lower(): name for name in present if name.lower() not in declared}
+    columns = {name.lower(): name for name in old_columns}
     try:
         parts = plan_parts(discovery.config.inputs)
         for name in manifest_columns(parts):
             columns.setdefault(name.lower(), name)
     except InputError as error:
         raise UsageError(f"ingest_media: {error}") from None
-    if taken := sorted(declared & set(columns)):
+    if taken := sorted(set(_DECLARED) & set(columns)):
         raise UsageError(
             f"ingest_media: manifest columns {taken} are columns of the table sources itself; give them other names "
-            f"(taken are {sorted(declared)})"
+            f"(taken are {sorted(_DECLARED)})"
         )
     return parts, list(columns.values())
 
 
 def _listed(discovery: Discovery, parts: Sequence[Part], columns: Sequence[str]) -> DataFrame:
     import pyarrow as pa
-    from pyspark.sql import functions as F
 
     from visionlake.udfs import uris
     from visionlake.udfs.listing import bundle, list_files
@@ -103,87 +165,11 @@ def _listed(discovery: Discovery, parts: Sequence[Part], columns: Sequence[str])
     )
     tasks = discovery.spark.createDataFrame(pa.table({"parts": pa.array(bundle(parts, _TASKS), pa.string())}))
     described = "".join(f", `{name}`: string" for name in columns)
-    rows = tasks.mapInArrow(
+    return tasks.mapInArrow(
         work,
         "uri string, kind string, place bigint, size_bytes bigint, mtime timestamp, etag string, "
         f"described struct<input: string{described}>, message string",
     )
-    # `place` comes first: the smallest struct is the first input's.
-    facts = ("place", "kind", "size_bytes", "mtime", "etag", "described", "message")
-    return rows.select("uri", F.struct(*facts).alias("listed"))
-
-
-def _known(discovery: Discovery, columns: Sequence[str]) -> DataFrame:
-    """Per row of `sources`, what lies there at present or did before it went missing, and when it was first seen."""
-    from pyspark.sql import functions as F
-
-    described = "".join(f", `{name}`: string" for name in columns)
-    known_type = (
-        "struct<media_id: string, size_bytes: bigint, mtime: timestamp, etag: string, state: string, "
-        f"first_seen: timestamp, last_seen: timestamp, described: struct<input: string{described}>>"
-    )
-    seen_type = "struct<media_id: string, first_seen: timestamp>"
-    if not discovery.lake.exists("sources"):
-        return discovery.spark.createDataFrame([], f"uri string, known {known_type}, seen {seen_type}")
-    rows = discovery.lake.table("sources")
-    have = {name.lower() for name in rows.columns}
-    extra = [(F.col(f"`{n}`") if n.lower() in have else F.lit(None)).alias(n) for n in columns]
-    facts = ("media_id", "size_bytes", "mtime", "etag", "state", "first_seen", "last_seen")
-    known = F.struct(*facts, F.struct("input", *extra))
-    # The casts make every field nullable, which the conversion to Arrow needs where a struct itself may be null.
-    return rows.select(
-        "uri",
-        F.when(F.col("state") != "replaced", known).cast(known_type).alias("known"),
-        F.struct("media_id", "first_seen").cast(seen_type).alias("seen"),
-    )
-
-
-def _quarantined(discovery: Discovery) -> DataFrame:
-    """What each bad file looked like when it was read, and whether a replay of it was asked for."""
-    from pyspark.sql import functions as F
-
-    # `input` comes first: of several rows about a file, one that knows it is the largest struct.
-    bad_type = "struct<input: string, size_bytes: bigint, mtime: timestamp, etag: string>"
-    if not discovery.lake.exists("quarantine"):
-        return discovery.spark.createDataFrame([], f"uri string, bad {bad_type}, replay boolean")
-    rows = discovery.lake.table("quarantine").where("stage = 'ingest_media'")
-    payload = F.from_json("payload", "input string, size_bytes bigint, mtime string, etag string")
-    bad = F.struct(payload["input"], payload["size_bytes"], payload["mtime"].try_cast("timestamp"), payload["etag"])
-    return rows.select(
-        F.col("input_key").alias("uri"),
-        bad.cast(bad_type).alias("bad"),
-        F.col("replay_requested_at").isNotNull().alias("replay"),
-    )
-
-
-def _action(discovery: Discovery) -> Column:
-    """What to do about a file; null where nothing is. `held` is an unreadable folder that was reported before."""
-    from pyspark.sql import functions as F
-
-    listed, known, bad = F.col("listed"), F.col("known"), F.col("bad")
-    again = F.col("replay") | F.lit(discovery.is_rebuild)
-    is_bad = bad.isNotNull() & _same(listed, bad) & ~again
-    is_known = known.isNotNull() & _same(listed, known)
-    differs = (known["state"] == "missing") | ~listed["described"].eqNullSafe(known["described"])
-    file = F.when(again, "read").when(is_known, F.when(differs, "update")).when(~is_bad, "read")
-    inputs = list(discovery.config.inputs)
-    was_here = (known["state"] == "present") & known["described"]["input"].isin(inputs)
-    gone = F.coalesce(was_here, F.lit(False)) | F.coalesce(bad["input"].isin(inputs), F.lit(False))
-    kind = listed["kind"]
-    return (
-        F.when(listed.isNull(), F.when(gone, "missing"))
-        .when(kind == "invalid", "invalid")
-        .when(kind == "unreadable", F.when(is_bad, "held").otherwise("unreadable"))
-        .when(kind == "file", file)
-    )
-
-
-def _same(one: Column, other: Column) -> Column:
-    """Whether size, time and, where both are known, entity tag agree."""
-    from pyspark.sql import functions as F
-
-    tags = F.coalesce(one["etag"] == other["etag"], F.lit(True))
-    return one["size_bytes"].eqNullSafe(other["size_bytes"]) & one["mtime"].eqNullSafe(other["mtime"]) & tags
 
 
 def _settled(discovery: Discovery, due: DataFrame) -> DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -20,11 +20,16 @@ DELETED = "_deleted"
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """Parents to process, with a boolean `_deleted`, the version they are read at and how they were found."""
+    """Parents to process, with a boolean `_deleted`, the version they are read at and how they were found.
+
+    `instead` gives the whole snapshot, for when the change data turn out to have been vacuumed away: rows that come out
+    equal stay untouched.
+    """
 
     parents: DataFrame
     mode: str
     progress: Progress
+    instead: Callable[[], Due] | None = None
 
 
 def find_due(stage: Stage, lake: Lake, history: History, *, rebuild: bool) -> Due | None:
@@ -32,7 +37,8 @@ def find_due(stage: Stage, lake: Lake, history: History, *, rebuild: bool) -> Du
     parent = stage.inputs[0].table.name
     if not lake.exists(parent):
         return None
-    head, table_id, done = lake.version(parent), lake.table_id(parent), history.progress
+    done = history.progress
+    head, table_id = lake.head(parent)
     if rebuild or done is None or done.version is None or done.table_id != table_id:
         return _snapshot(stage, lake, Progress(table=parent, table_id=table_id, version=head))
     if not done.is_complete:
@@ -81,33 +87,30 @@ def _snapshot(stage: Stage, lake: Lake, progress: Progress) -> Due:
 
 
 def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
-    """Keys with a change of a column that matters; their rows as of the version, or just the key where they are gone.
-
-    Falls back to the whole snapshot where the change data was vacuumed away: rows that come out equal stay untouched.
-    """
+    """Keys with a change of a column that matters; their rows as of the version; just the key of those gone."""
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     assert progress.version is not None and progress.from_version is not None
     keys = list(stage.key_of_parent)
     watched = [c for c in (stage.inputs[0].depends_on or stage.inputs[0].table.column_names) if c not in keys]
+
+    def everything() -> Due:
+        return _snapshot(stage, lake, replace(progress, from_version=None))
+
     try:
         feed = lake.changes(progress.table, first=progress.from_version + 1, last=progress.version)
-        look = F.xxhash64(*(part for c in watched for part in (F.col(c), F.col(c).isNull()))) if watched else F.lit(0)
-        per_commit = feed.select(*keys, "_commit_version", "_change_type", look.alias("_look")).groupBy(
-            *keys, "_commit_version"
-        )
-        matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
-        changed = per_commit.agg(matters.alias("_matters")).where("_matters").select(*keys).distinct()
-        changed = _after(stage, changed, progress).persist()
-        bounds = changed.agg(F.min(stage.unit).alias("low"), F.max(stage.unit).alias("high")).collect()[0]
     except PySparkException:
-        return _snapshot(stage, lake, replace(progress, from_version=None))
+        return everything()
+    look = F.xxhash64(*(part for c in watched for part in (F.col(c), F.col(c).isNull()))) if watched else F.lit(0)
+    marked = feed.select(*keys, "_change_type", look.alias("_look"))
+    matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
+    changed = marked.groupBy(*keys).agg(matters.alias("_matters")).where("_matters").select(*keys)
+    changed = _after(stage, changed, progress).persist()
     rows = lake.table(progress.table, version=progress.version)
-    near = rows.where(F.col(stage.unit).between(F.lit(bounds["low"]), F.lit(bounds["high"])))
-    found = changed.join(near.withColumn(DELETED, F.lit(False)), keys, "left")
-    found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True)))
-    return Due(parents=found.select(*rows.columns, DELETED), mode="changes", progress=progress)
+    found = changed.join(rows.withColumn(DELETED, F.lit(False)), keys, "left")
+    found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED)
+    return Due(parents=found, mode="changes", progress=progress, instead=everything)
 
 
 def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:

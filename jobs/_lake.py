@@ -5,6 +5,7 @@ The only module that knows Delta. A lake is a directory, a URI or `catalog.schem
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,11 +92,24 @@ class Lake:
 
     def version(self, name: str) -> int:
         """The newest Delta version of a table."""
-        return self._delta(name).history(1).select("version").collect()[0]["version"]
+        return self.head(name)[0]
 
-    def table_id(self, name: str) -> str:
-        """Delta's id of a table; another one means that the table was made anew."""
-        return self._delta(name).detail().select("id").collect()[0]["id"]
+    def head(self, name: str) -> tuple[int, str]:
+        """The newest Delta version of a table, and Delta's id of it: another id means that it was made anew.
+
+        Asks Delta's log directly where the session has a JVM with open-source Delta, which takes milliseconds; the
+        public way takes two Spark jobs.
+        """
+        spark: Any = self.spark
+        try:
+            log = spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, self._location(name))
+            none = spark._jvm.scala.Option.empty()
+            snapshot = log.update(False, none, none)
+            return snapshot.version(), snapshot.metadata().id()
+        except Exception:  # Spark Connect, or another Delta: whatever is wrong with the table shows below
+            delta = self._delta(name)
+            version = delta.history(1).select("version").collect()[0]["version"]
+            return version, delta.detail().select("id").collect()[0]["id"]
 
     def ensure(self, table: Table, *, extra: Sequence[Column] = ()) -> None:
         """Make the table, or add nullable columns that its declaration has gained.
@@ -139,13 +153,13 @@ class Lake:
         """Set columns (SQL expressions) of the rows for which `where` holds."""
         self._delta(name).update(where, dict(values))
 
-    def delete_folder(self, path: str) -> None:
-        """Remove a folder below the lake if this session can reach its file system; else it stays for maintenance."""
+    def delete(self, path: str) -> None:
+        """Remove a file or folder below the lake, if this session can reach its file system; else it stays."""
         folder = self.local_folder
         if folder is not None:
             import shutil
 
-            shutil.rmtree(path, ignore_errors=True)
+            Path(path).unlink(missing_ok=True) if Path(path).is_file() else shutil.rmtree(path, ignore_errors=True)
             return
         spark: Any = self.spark
         try:
@@ -159,6 +173,39 @@ class Lake:
             return self.uri.rstrip("/")
         rows = self.spark.sql(f"DESCRIBE SCHEMA {self.uri}").collect()
         return next(r["info_value"] for r in rows if r["info_name"].startswith("Location")).rstrip("/")
+
+    def write_text(self, path: str, text: str) -> None:
+        """Write a small file below the lake so that it is there whole or not at all."""
+        if self.local_folder is None:
+            frame = self.spark.createDataFrame([(text,)], "value string")
+            frame.coalesce(1).write.mode("overwrite").text(path)
+            return
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+
+    def read_texts(self, pattern: str) -> list[str]:
+        """What `write_text` wrote to the paths below the lake that match; parts of the pattern may be `*`."""
+        folder = self.local_folder
+        if folder is not None:
+            return [found.read_text(encoding="utf-8") for found in sorted(folder.glob(pattern))]
+        from pyspark.errors import AnalysisException
+
+        try:
+            return [row["value"] for row in self.spark.read.text(self.path(pattern), wholetext=True).collect()]
+        except AnalysisException as error:
+            if error.getCondition() == "PATH_NOT_FOUND":
+                return []
+            raise
+
+    def _location(self, name: str) -> str:
+        if not self.in_catalog:
+            return self.path(name)
+        return self._delta(name).detail().select("location").collect()[0]["location"]
 
     def _read(self, options: Mapping[str, str], name: str) -> DataFrame:
         reader = self.spark.read.format("delta").options(**options)

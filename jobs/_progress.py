@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,9 @@ def _poll(status: _Status, callback: Callback, interval_s: float, stop: threadin
         last = None
         running = True
         while running:
-            running = not stop.wait(interval_s)  # one look more after the end, for the final count
+            running = not stop.wait(interval_s)
+            if not running:  # one look more, for the final count
+                status.settle()
             numbers = status.read()
             if numbers is not None and numbers != last:
                 callback(*numbers)
@@ -79,6 +82,15 @@ class _Status:
         # One call for the whole plan: node by node it would be hundreds.
         plan = self._store.planGraph(number).makeDotFile(self._store.executionMetrics(number))
         return self._tasks[0], self._tasks[1], _python_rows(plan)
+
+    def settle(self) -> None:
+        """Wait a little until Spark has taken note of the end; its listeners come after the write."""
+        limit = time.monotonic() + 0.25
+        while time.monotonic() < limit:
+            newest = self._newest()
+            if newest is None or newest.executionId() <= self._before or newest.completionTime().isDefined():
+                return
+            time.sleep(0.02)
 
     def _newest(self) -> Any:
         count = self._store.executionsCount()

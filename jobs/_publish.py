@@ -37,7 +37,7 @@ class Scope:
 
 def publish(lake: Lake, table: Table, rows: DataFrame, *, count: int, scope: Scope) -> int | None:
     """Publish `count` rows into the table; returns the new Delta version, or None where there was nothing to change."""
-    existing = lake.table(table.name).where(_near(scope.pruning, scope.values))
+    existing = lake.table(table.name).where(near(scope.pruning, scope.values))
     if scope.where is not None:
         existing = existing.where(scope.where)
     if existing.isEmpty():
@@ -114,7 +114,8 @@ def _source(table: Table, rows: DataFrame, changes: DataFrame, *, version: int |
     return written.unionByName(gone.select(*keys, *blank, "_op"))
 
 
-def _near(column: str, values: Sequence[str]) -> Column:
+def near(column: str, values: Sequence[str]) -> Column:
+    """A condition of literals that holds at least for rows with these values: a list, or a range if it is long."""
     from pyspark.sql import functions as F
 
     if len(values) <= IN_LIST:

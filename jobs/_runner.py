@@ -22,7 +22,7 @@ from ._audit import Audit, audit
 from ._feed import DELETED, Due, find_due, find_replays, joined_key
 from ._lake import Lake
 from ._progress import watch
-from ._publish import Scope, publish
+from ._publish import Scope, near, publish
 from ._record import DONE, History, Progress, Wave, producer_of, read_history, resolved, settings_digest, write_row
 from ._report import Reporter, StageResult
 from ._stage import Discovery, Stage, StageConfig
@@ -164,20 +164,29 @@ class StageRun:
 
     def _next_wave(self, due: Due, *, lookups: Sequence[Any]) -> bool:
         """Stage and finish the next wave of `due`. False where nothing is left to do, or the gate stopped."""
+        from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
 
-        units, is_complete = self._cut(due)
+        try:
+            units, is_complete = self._cut(due)
+        except PySparkException:
+            if due.instead is None:
+                raise
+            due = due.instead()
+            units, is_complete = self._cut(due)
         if not units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)
             return False
         wave = self._header(due, units=units, is_complete=is_complete, lookups=lookups)
-        parents = due.parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
+        # Literal values let Delta skip the files of other parents.
+        parents = due.parents.where(near(self.stage.unit, wave.units))
+        parents = parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
         self._stage_wave(wave, parents)
         return self.finish(wave) and not is_complete and not self._is_at_limit()
 
     def _cut(self, due: Due) -> tuple[list[Row], bool]:
-        """The units of the next wave, at least one, bounded by parents and estimated rows; whether they are the last."""
+        """The units of the next wave, at least one, bounded by parents and estimated rows; whether it is the last."""
         from pyspark.sql import functions as F
 
         config, unit = self.config, F.col(self.stage.unit)

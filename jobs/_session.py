@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JARS = Path(sys.prefix) / "share" / "visionlake" / "jars"
+CLASS_ARCHIVE = Path(sys.prefix) / "share" / "visionlake" / "spark.jsa"
 DELTA_PACKAGE = "io.delta:delta-spark_4.1_2.13:4.4.0"
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 DELTA_SETTINGS = {
@@ -61,8 +62,7 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
     defaults = {
         "spark.master": "local[*]",
         "spark.driver.memory": "2g",
-        # No optimising compiler: stages are short, and the work is done by Python workers.
-        "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.driver.defaultJavaOptions": _java_options(),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.executor.heartbeatInterval": "2s",  # how often progress is seen
@@ -88,6 +88,14 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
     if not _names_delta_jars(settings):
         _add_delta_jars(merged)
     return merged
+
+
+def _java_options() -> str:
+    # Stages are short and the work is done by Python workers: the optimising compiler doubles the CPU time of a run and
+    # the default collector the memory; neither makes it faster. The archive halves the time until the first table is
+    # written; Java ignores it where it does not fit.
+    archive = [f'"-XX:SharedArchiveFile={CLASS_ARCHIVE}"'] if CLASS_ARCHIVE.exists() else []
+    return " ".join(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *archive])
 
 
 _CLASS_PATHS = ("spark.driver.extraClassPath", "spark.executor.extraClassPath")
@@ -130,6 +138,8 @@ def _start_local(settings: dict[str, str], *, app_name: str, log_level: str | No
         "PYSPARK_PYTHON": settings.get("spark.pyspark.python", sys.executable),
         "SPARK_HOME": os.environ.get("SPARK_HOME", str(Path(pyspark.__file__).parent)),
     }
+    if "SPARK_HOME" not in os.environ and "SPARK_CONF_DIR" not in os.environ:
+        environ["SPARK_CONF_DIR"] = str(JARS.parent / "conf")  # the class archive fits no folder that holds files
     if java.home is not None:
         environ["JAVA_HOME"] = str(java.home)
     if os.environ.get("LC_ALL") in ("C", "POSIX"):  # Java could then not open paths that are not ASCII

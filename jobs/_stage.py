@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from visionlake.expectations._table import Check, Table
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pyspark.sql import DataFrame, SparkSession
 
     from ._lake import Lake
@@ -72,9 +74,9 @@ class Input:
 class Stage:
     """A stage of the pipeline.
 
-    `transform(inputs, config)` gets the input tables by name, the parent holding just the rows of this wave, and returns
-    the output's columns plus, where it can fail per row, an `error` struct (see `expectations._table.ERROR_TYPE`): a row
-    whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several outputs
+    `transform(inputs, config)` gets the input tables by name, the parent holding just the rows of this wave, and
+    returns the output's columns plus, where it can fail per row, an `error` struct (`expectations._table.ERROR_TYPE`):
+    a row whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several outputs
     returns one nullable struct column per table instead, named like the table.
 
     `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many

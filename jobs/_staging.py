@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._lake import Lake
 
 FOLDER = "_staging"
-_HEADER = "header string"
+_HEADER = "header.json"
 
 
 def folder(lake: Lake, wave: Wave) -> str:
@@ -22,15 +22,8 @@ def folder(lake: Lake, wave: Wave) -> str:
 
 def staged_waves(lake: Lake, *, stage: str) -> list[Wave]:
     """Headers of the stage's staged waves, oldest first."""
-    from pyspark.errors import AnalysisException
-
-    try:
-        found = lake.spark.read.schema(_HEADER).json(lake.path(FOLDER, stage, "*", "header")).collect()
-    except AnalysisException as error:
-        if error.getCondition() == "PATH_NOT_FOUND":
-            return []
-        raise
-    return sorted((Wave.from_json(row["header"]) for row in found), key=lambda wave: wave.sequence)
+    headers = lake.read_texts(f"{FOLDER}/{stage}/*/{_HEADER}")
+    return sorted((Wave.from_json(text) for text in headers), key=lambda wave: (wave.stage, wave.sequence))
 
 
 def write_part(lake: Lake, wave: Wave, part: str, rows: DataFrame) -> DataFrame:
@@ -48,11 +41,10 @@ def read_parts(lake: Lake, wave: Wave) -> tuple[DataFrame, DataFrame]:
 
 def write_header(lake: Lake, wave: Wave) -> None:
     """Commit the wave: from here on a later run finishes it instead of computing it again."""
-    frame = lake.spark.createDataFrame([(wave.as_json(),)], _HEADER)
-    frame.coalesce(1).write.mode("overwrite").json(f"{folder(lake, wave)}/header")
+    lake.write_text(f"{folder(lake, wave)}/{_HEADER}", wave.as_json())
 
 
 def discard(lake: Lake, wave: Wave) -> None:
     """Remove a wave that is published, dropped or superseded; the header first, so that half a removal counts."""
-    lake.delete_folder(f"{folder(lake, wave)}/header")
-    lake.delete_folder(folder(lake, wave))
+    lake.delete(f"{folder(lake, wave)}/{_HEADER}")
+    lake.delete(folder(lake, wave))

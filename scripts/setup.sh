@@ -15,7 +15,8 @@ fail() {
 
 # ---- nothing to do?
 fingerprint() {
-    cksum pyproject.toml requirements/lock.txt scripts/setup.sh scripts/pip_settings.sh scripts/fetch_jars.py
+    java_fits
+    cksum pyproject.toml requirements/lock.txt scripts/setup.sh scripts/pip_settings.sh scripts/prepare_spark.py
     "$python" -c 'import os, platform; print(platform.python_version(), ascii(os.getcwd()))'
 }
 # Works before anything is installed: the folders are the package.
@@ -27,7 +28,7 @@ raise SystemExit(_java.main())'
 if [ -n "${TORCH_INDEX-}" ] && [ -e $records/setup ] && [ "$TORCH_INDEX" != "$(cat $records/torch-index)" ]; then
     say "TORCH_INDEX counts when the environment is made: run 'make clean-venv' first to change it"
 fi
-if [ -e $records/setup ] && [ "$(fingerprint 2>&1)" = "$(cat $records/setup)" ] && java_fits >/dev/null 2>&1; then
+if [ -e $records/setup ] && [ "$(fingerprint 2>&1)" = "$(cat $records/setup)" ]; then
     exit 0
 fi
 
@@ -97,7 +98,10 @@ fi
 install --editable '.[dev]'
 printf '%s' "${TORCH_INDEX-}" >$records/torch-index
 
-# ---- Delta's jars
-$python scripts/fetch_jars.py
+# ---- Spark
+say "Delta's jars"
+$python scripts/prepare_spark.py jars
+say "archive of Java classes, for a quick start"
+$python scripts/prepare_spark.py archive || say "no archive; Spark starts without it, just slower"
 fingerprint >$records/setup
 say "done in $SECONDS s"

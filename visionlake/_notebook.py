@@ -80,7 +80,8 @@ def extract_frames(df: DataFrame, **settings: Any) -> DataFrame:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         fields = Config.model_fields
-        allowed = describe_field(fields[name]) if name in fields else one_of(name, sorted(fields))
+        known = name in fields
+        allowed = f"allowed is {describe_field(fields[name])}" if known else f"unknown; {one_of(name, sorted(fields))}"
         raise UsageError(f"{name} = {settings.get(name)!r}: {allowed}") from None
     known = [name for name in ("media_id", "uri", "kind", "size_bytes", "mtime") if name in df.columns]
     return decode(df.select(*known).repartition(_TASKS), config, passed=("uri",))

@@ -85,7 +85,12 @@ def _gate(stage: StageResult) -> Text:
 
 
 def _print_reasons(console: Console, result: RunResult) -> None:
-    rows = [(s.stage, reason, count) for s in result.stages for reason, count in s.reasons.items() if count]
+    rows = [
+        (f"{s.stage} (held back)" if s.status == "stopped" else s.stage, reason, count)
+        for s in result.stages
+        for reason, count in s.reasons.items()
+        if count
+    ]
     if not rows:
         return
     console.print()

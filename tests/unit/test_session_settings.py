@@ -57,6 +57,18 @@ def test_users_settings_win_and_delta_stays_loaded() -> None:
     assert settings["spark.sql.extensions"] == f"org.example.Other,{DELTA_EXTENSION}"
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_archive_of_classes_is_used_where_it_was_made(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "with space.jsa"
+    monkeypatch.setattr(_session, "CLASS_ARCHIVE", archive)
+    if made:
+        archive.touch()
+    options = local_settings({})["spark.driver.defaultJavaOptions"]
+    assert (f'"-XX:SharedArchiveFile={archive}"' in options) is made
+
+
 @pytest.mark.usefixtures("jars")
 def test_host_is_bound_for_a_local_master_only() -> None:
     assert local_settings({})["spark.driver.host"] == "127.0.0.1"
