@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from visionlake.errors import UsageError
-from visionlake.expectations import sources
+from visionlake.expectations import declared_names, sources
 
 from ._lake import quoted
+from ._staging import FOLDER as STAGING
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -149,19 +150,12 @@ def _plan(discovery: Discovery, old_columns: Sequence[str]) -> tuple[list[Part],
 def _listed(discovery: Discovery, parts: Sequence[Part], columns: Sequence[str]) -> DataFrame:
     import pyarrow as pa
 
-    from visionlake.udfs import uris
     from visionlake.udfs.listing import bundle, list_files
 
-    config, lake = discovery.config, discovery.lake
-    skip = {part.uri for part in parts if part.kind == "manifest"}
-    if not lake.in_catalog:
-        skip.add(uris.to_uri(lake.uri))
+    config = discovery.config
+    skip = {part.uri for part in parts if part.kind == "manifest"} | _of_the_lake(discovery, parts)
     work = partial(
-        list_files,
-        columns=columns,
-        exclude=config.exclude,
-        min_age_s=config.min_age_s,
-        skip=frozenset(skip),
+        list_files, columns=columns, exclude=config.exclude, min_age_s=config.min_age_s, skip=frozenset(skip)
     )
     tasks = discovery.spark.createDataFrame(pa.table({"parts": pa.array(bundle(parts, _TASKS), pa.string())}))
     described = "".join(f", `{name}`: string" for name in columns)
@@ -170,6 +164,18 @@ def _listed(discovery: Discovery, parts: Sequence[Part], columns: Sequence[str])
         "uri string, kind string, place bigint, size_bytes bigint, mtime timestamp, etag string, "
         f"described struct<input: string{described}>, message string",
     )
+
+
+def _of_the_lake(discovery: Discovery, parts: Sequence[Part]) -> set[str]:
+    """Folders that are the lake's own: all of it, or just its tables where an input lies inside the lake."""
+    from visionlake.udfs import uris
+
+    if discovery.lake.in_catalog:
+        return set()
+    root = uris.to_uri(discovery.lake.uri)
+    if any(f"{part.base}/".startswith(f"{root}/") for part in parts):
+        return {uris.child(root, name) for name in (*declared_names(), STAGING)}
+    return {root}
 
 
 def _settled(discovery: Discovery, due: DataFrame) -> DataFrame:

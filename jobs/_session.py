@@ -63,6 +63,9 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.master": "local[*]",
         "spark.driver.memory": "2g",
         "spark.driver.defaultJavaOptions": _java_options(),
+        # Nor generated code: to compile it costs more than it saves on the few rows that the JVM itself looks at.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.executor.heartbeatInterval": "2s",  # how often progress is seen
@@ -127,6 +130,7 @@ def _start_local(settings: dict[str, str], *, app_name: str, log_level: str | No
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
+    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
     java = find_java()
@@ -157,6 +161,8 @@ def _start_local(settings: dict[str, str], *, app_name: str, log_level: str | No
             raise VisionlakeError(f"Spark did not start on {java}: {said or error}") from error
     if log_level:
         context.setLogLevel(log_level)
+    else:  # it prints each SQL error, with both traces, before the exception reaches anyone
+        PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
     return SparkSession(context, options=settings)
 
 

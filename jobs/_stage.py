@@ -76,8 +76,8 @@ class Stage:
 
     `transform(inputs, config)` gets the input tables by name, the parent holding just the rows of this wave, and
     returns the output's columns plus, where it can fail per row, an `error` struct (`expectations._table.ERROR_TYPE`):
-    a row whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several outputs
-    returns one nullable struct column per table instead, named like the table.
+    a row whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several
+    outputs returns one nullable struct column per table instead, named like the table.
 
     `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many
     rows a parent yields. `measure(rows, parents, config)` returns one row of more numbers for the gate's checks.

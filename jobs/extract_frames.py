@@ -95,11 +95,11 @@ def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     from pyspark.sql import functions as F
 
     stream = ["media_id", "stream_index"]
-    by_time, by_index = (Window.partitionBy(*stream).orderBy(name) for name in ("pts", "frame_index"))
+    by_time = Window.partitionBy(*stream).orderBy("pts")
     steps = rows.select(
         *stream,
         (F.col("phash") == F.lag("phash").over(by_time)).alias("same"),
-        ((F.col("pts") <= F.lag("pts").over(by_index)) & F.col("frame_index").isNotNull()).alias("backward"),
+        (F.col("frame_index") <= F.lag("frame_index").over(by_time)).alias("backward"),
     )
     per_media = steps.groupBy("media_id").agg(
         F.count("*").alias("found"),

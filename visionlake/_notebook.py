@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from visionlake.jobs._config import Pipeline
     from visionlake.jobs._report import Reporter, RunResult
 
-_TASKS = 64  # files are dealt out over so many tasks: small enough to start fast, enough for a cluster's cores
 _CAPTION = ("media_id", "stream_index", "pts_s", "label")
 _PICTURE_TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
@@ -63,9 +62,9 @@ def run(
 def extract_frames(df: DataFrame, **settings: Any) -> DataFrame:
     """Frames of the files that the column `uri` of `df` names (paths or URIs), without lake or gates.
 
-    `settings` are those of `[extract_frames]`, for example `fps=5`. Returns the columns of `frames` and `error`, a
-    struct that is not null in a row that says what could not be read, beside the `uri`. Every evaluation decodes again: write the result.
-    Raises UsageError for a setting or a table that does not fit.
+    `settings` are those of `[extract_frames]`, for example `fps=5`. Returns the columns of `frames`, the
+    `uri`, and `error`, a struct that is not null in a row that says what could not be read. Every evaluation decodes
+    again: write the result. Raises UsageError for a setting or a table that does not fit.
     """
     from pydantic import ValidationError
 
@@ -80,11 +79,15 @@ def extract_frames(df: DataFrame, **settings: Any) -> DataFrame:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         fields = Config.model_fields
-        known = name in fields
-        allowed = f"allowed is {describe_field(fields[name])}" if known else f"unknown; {one_of(name, sorted(fields))}"
+        if name in fields:
+            allowed = f"allowed is {describe_field(fields[name])}"
+        else:
+            allowed = f"unknown setting; {one_of(name, sorted(fields))}"
         raise UsageError(f"{name} = {settings.get(name)!r}: {allowed}") from None
     known = [name for name in ("media_id", "uri", "kind", "size_bytes", "mtime") if name in df.columns]
-    return decode(df.select(*known).repartition(_TASKS), config, passed=("uri",))
+    # Rows are few and files are large: as many tasks as the session shuffles into, whatever files the rows came from.
+    tasks = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+    return decode(df.select(*known).repartition(tasks), config, passed=("uri",))
 
 
 @dataclass(frozen=True)

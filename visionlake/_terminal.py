@@ -58,12 +58,17 @@ def make_table(*columns: str, right: Iterable[str] = (), whole: Iterable[str] = 
 
 
 def print_rows(
-    console: Console, rows: Sequence[Mapping[str, Any]], *, empty: str, ids: Iterable[str] = (), wide: Iterable[str] = ()
+    console: Console,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    empty: str,
+    ids: Iterable[str] = (),
+    wide: Iterable[str] = (),
 ) -> None:
     """Rows as a table, or a sentence where there are none.
 
-    Columns in `ids` are for copying and stay whole even where the terminal is too narrow; those in `wide` are shown only
-    where there is room.
+    Columns in `ids` are for copying and stay whole even where the terminal is too narrow; those in `wide` are shown
+    only where there is room.
     """
     if not rows:
         console.print(empty)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -55,10 +56,12 @@ class Files:
 
     def table(self, name: str) -> DataFrame:
         if name == "quarantine":
-            return self.spark.createDataFrame(list(self.quarantine.values()), quarantine.TABLE.ddl)
-        extra = {n for row in self.sources.values() for n in row} - set(sources.TABLE.column_names)
-        ddl = sources.TABLE.ddl + "".join(f", `{n}` string" for n in sorted(extra))
-        return self.spark.createDataFrame([dict.fromkeys(extra) | row for row in self.sources.values()], ddl)
+            rows, schema = list(self.quarantine.values()), quarantine.TABLE.arrow_schema()
+        else:
+            rows, schema = list(self.sources.values()), sources.TABLE.arrow_schema()
+            for name in sorted({name for row in rows for name in row} - set(schema.names)):
+                schema = schema.append(pa.field(name, pa.string()))
+        return self.spark.createDataFrame(pa.Table.from_pylist(rows, schema=schema))
 
     def run(self, *inputs: str | Path, is_rebuild: bool = False, **settings: Any) -> dict[str, str]:
         """One run; returns the action per file name."""
@@ -77,6 +80,8 @@ class Files:
         due = STAGE.discover(discovery)
         actions = {row["uri"]: row["action"] for row in due.select("uri", "action").collect()}
         assert len(actions) == due.count()
+        if not actions:
+            return {}
         rows = [row.asDict(recursive=True) for row in STAGE.transform({"due": due}, config).collect()]
         assert {row["uri"] for row in rows} == set(actions), "every parent has a row"
         self._publish(actions, rows)

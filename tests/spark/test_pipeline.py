@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def world(tmp_path: Path, spark: SparkSession) -> World:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def decoded() -> Iterator[list[str]]:
     """Names of the media whose frames were computed, in order."""
     names: list[str] = []
     plain = extract_frames.transform
@@ -78,7 +78,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return plain(inputs, config)
 
     object.__setattr__(extract_frames.STAGE, "transform", counting)
-    yield names  # pyright: ignore[reportReturnType] -- pytest hands out what is yielded
+    yield names
     object.__setattr__(extract_frames.STAGE, "transform", plain)
 
 

@@ -1,0 +1,81 @@
+"""The jobs on a cluster of real processes, submitted as Spark applications, with the package from its zip alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import media_pictures
+import pyspark
+import pytest
+from cluster._lakes import Project, contents, published
+from packaging_helpers import ROOT, load_script
+
+import visionlake
+from visionlake.jobs._java import find_java
+from visionlake.jobs._report import Reporter
+from visionlake.jobs._session import DELTA_SETTINGS, JARS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.cluster
+
+SPARK = Path(pyspark.__file__).parent
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Drivers and workers whose Python has all the dependencies, but no visionlake: that comes from the zip."""
+    # The interpreter beneath the virtual environment does not read the .pth file of an editable install.
+    python = os.path.realpath(sys.executable)
+    java = find_java()
+    environ = os.environ | {
+        "SPARK_HOME": str(SPARK),
+        "PYSPARK_PYTHON": python,
+        "PYTHONPATH": os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}),
+    }
+    if java.home is not None:
+        environ["JAVA_HOME"] = str(java.home)
+    tried = subprocess.run([python, "-c", "import visionlake"], cwd=tmp_path, env=environ, capture_output=True)
+    if tried.returncode == 0:
+        pytest.skip("visionlake is installed as a wheel: its dependencies are nowhere without it")
+    return environ
+
+
+def submit(job: str, *, archive: Path, project: Project, environ: dict[str, str]) -> None:
+    settings = {f"spark.{who}.extraClassPath": f"{JARS}/*" for who in ("driver", "executor")} | DELTA_SETTINGS
+    settings |= {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.sql.shuffle.partitions": "4"}
+    command = [str(SPARK / "bin" / "spark-submit"), "--master", "local-cluster[2,1,1500]", "--py-files", str(archive)]
+    for name, value in settings.items():
+        command += ["--conf", f"{name}={value}"]
+    command += [str(ROOT / "jobs" / f"{job}.py"), "--config", str(project.pipeline("cluster"))]
+    done = subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def test_submitted_jobs_write_the_tables_of_local_mode(
+    tmp_path: Path, spark: SparkSession, environ: dict[str, str]
+) -> None:
+    script = load_script("make_zip")
+    archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
+    project = Project(tmp_path)
+    project.add_video("a.mp4")
+    project.add_video("b.mp4", count=50)
+    project.add_bad_ones(1)
+    media_pictures.all_pictures(project.media)
+    for job in ("ingest_media", "extract_frames"):
+        submit(job, archive=archive, project=project, environ=environ)
+    result = visionlake.run(project.pipeline("local"), spark=spark, reporter=Reporter())
+    assert result.exit_code == 0, result
+    local, cluster = contents(tmp_path / "local"), contents(tmp_path / "cluster")
+    assert {name: len(found) for name, found in local.items() if not found} == {}
+    assert cluster == local
+    assert {stage: len(ids) for stage, ids in published(tmp_path / "cluster").items()} == {
+        "ingest_media": 1,
+        "extract_frames": 1,
+    }
