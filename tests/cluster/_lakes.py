@@ -1,4 +1,4 @@
-"""Lakes that other processes write: media with pipelines over them, processes that can be told, tables without Spark."""
+"""Lakes that other processes write: media with pipelines, drivers that can be killed, tables read without Spark."""
 
 from __future__ import annotations
 
