@@ -80,7 +80,7 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
         keep_position=config.keep_position,
         max_bytes=config.max_file_bytes,
     )
-    schema = StructType(due.schema.fields).add("media_id", "string").add("media", media_type).add("error", error_type)
+    schema = StructType(list(due.schema.fields)).add("media_id", "string").add("media", media_type).add("error", error_type)
     same = F.when(F.col("action") == "update", F.col("known.media_id"))
     read = _dealt_out(due).mapInArrow(work, schema).withColumn("media_id", F.coalesce(same, F.col("media_id")))
 

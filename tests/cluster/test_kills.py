@@ -42,7 +42,9 @@ class KillAt(Reporter):
 
 spark = get_session()
 print("ready", flush=True)
-sys.exit(visionlake.run(pipeline, spark=spark, reporter=KillAt()).exit_code)
+result = visionlake.run(pipeline, spark=spark, reporter=KillAt())
+print(result, file=sys.stderr)
+sys.exit(result.exit_code)
 """
 
 
