@@ -122,6 +122,7 @@ def find_due_files(discovery: Discovery) -> DataFrame:
     inputs = ", ".join(quoted(text) for text in discovery.config.inputs).replace("{", "{{").replace("}", "}}")
     due = discovery.spark.sql(
         _DUE.format(facts="UNION ALL".join(facts), inputs=inputs, is_rebuild=str(discovery.is_rebuild).lower()),
+        args=None,
         listed=_listed(discovery, parts, columns),
         **tables,
     )

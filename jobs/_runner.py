@@ -167,6 +167,8 @@ class StageRun:
         from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
 
+        if self._is_at_limit():  # by what an earlier run had staged
+            return False
         try:
             units, is_complete = self._cut(due)
         except PySparkException:

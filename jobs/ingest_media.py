@@ -11,6 +11,7 @@ from visionlake.expectations._table import ERROR_TYPE, arrow_type
 from visionlake.udfs.frame_types import Limits
 
 from ._discovery import find_due_files
+from ._lake import struct_type
 from ._stage import Stage, StageConfig, setting
 
 if TYPE_CHECKING:
@@ -68,10 +69,8 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     from visionlake.udfs.read_sources import read_sources
 
     due = inputs["due"]
-    media_type, error_type = (
-        StructType.fromDDL(media.TABLE.ddl),
-        StructType.fromDDL(f"error {ERROR_TYPE}")["error"].dataType,
-    )
+    media_type = struct_type(media.TABLE.ddl)
+    error_type = struct_type(f"error {ERROR_TYPE}")["error"].dataType
     found = {"media_id": pa.string(), "media": pa.struct(media.TABLE.arrow_schema()), "error": arrow_type(ERROR_TYPE)}
     work = partial(
         read_sources,
@@ -80,7 +79,8 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
         keep_position=config.keep_position,
         max_bytes=config.max_file_bytes,
     )
-    schema = StructType(list(due.schema.fields)).add("media_id", "string").add("media", media_type).add("error", error_type)
+    schema = StructType(list(due.schema.fields)).add("media_id", "string")
+    schema = schema.add("media", media_type).add("error", error_type)
     same = F.when(F.col("action") == "update", F.col("known.media_id"))
     read = _dealt_out(due).mapInArrow(work, schema).withColumn("media_id", F.coalesce(same, F.col("media_id")))
 

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ._errors import MediaError
 from .frame_types import Limits
@@ -43,10 +42,11 @@ def read_sources(
     def to_read() -> Iterator[pa.RecordBatch]:
         for batch in chain([first], batches):
             batch = _with_tags(batch)
-            is_read = pc.equal(batch.column("action"), READ)
-            passing.append(_unread(batch.filter(pc.invert(is_read)), schema))
-            if is_read.true_count:
-                yield batch.filter(is_read)
+            is_read = [action == READ for action in batch.column("action").to_pylist()]
+            others = pa.array([not value for value in is_read], pa.bool_())
+            passing.append(_unread(batch.filter(others), schema))
+            if any(is_read):
+                yield batch.filter(pa.array(is_read, pa.bool_()))
 
     for batch in inspect_media(
         to_read(), schema=schema, limits=limits, keep_position=keep_position, max_bytes=max_bytes

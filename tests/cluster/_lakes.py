@@ -152,6 +152,6 @@ def described(process: psutil.Process) -> str:
         return str(process)
 
 
-def visionlake(*arguments: str | Path) -> list[str]:
+def command(*arguments: str | Path) -> list[str]:
     """The command line of `visionlake` in this environment."""
     return [sys.executable, "-m", "visionlake", *map(str, arguments)]

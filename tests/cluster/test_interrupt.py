@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster._lakes import Driver, Project, add_variant, published, rows
-from cluster._lakes import visionlake as command
+from cluster._lakes import Driver, Project, add_variant, command, published, rows
 
 import visionlake
 from visionlake.jobs._report import Reporter

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster._lakes import Driver, Project, contents, published, staged
-from cluster._lakes import visionlake as command
+from cluster._lakes import Driver, Project, command, contents, published, staged
 
 import visionlake
 from visionlake.jobs._report import Reporter
@@ -23,57 +22,84 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kill
 
+STEPS = ("staged", "judged", "table", "quarantine", "progress")
 DRIVER = """
 import json, os, signal, sys
+from contextlib import suppress
+
 import psutil
+
 import visionlake
 from visionlake.jobs._report import Reporter
 from visionlake.jobs._session import get_session
 
-pipeline, told, *moment = sys.argv[1:]
+pipeline, told, stages, *moment = sys.argv[1:]
+
 
 class KillAt(Reporter):
     def step(self, stage, wave_id, step):
         if [stage, step] == moment:
-            children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+            children = []
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    children.append(" ".join(child.cmdline()))
             with open(told, "w") as file:
                 json.dump({"wave_id": wave_id, "children": children}, file)
             os.killpg(0, signal.SIGKILL)
 
+
 spark = get_session()
 print("ready", flush=True)
-result = visionlake.run(pipeline, spark=spark, reporter=KillAt())
+result = visionlake.run(pipeline, spark=spark, only=stages.split(), reporter=KillAt())
 print(result, file=sys.stderr)
 sys.exit(result.exit_code)
 """
 
 
 class Lakes(Project):
-    """One lake that is killed and mended again and again, and one that nobody disturbs."""
+    """One lake whose drivers are killed, and one that nobody disturbs, made of the same files."""
 
     def __init__(self, folder: Path, spark: SparkSession) -> None:
-        super().__init__(folder)
-        self.spark, self.rounds, self.told = spark, 0, folder / "told.json"
+        super().__init__(folder, extract="fps = 5\nmax_wave_parents = 2\n")
+        self.spark, self.told = spark, folder / "told.json"
         self.lake, self.undisturbed = folder / "lake", folder / "undisturbed"
         (folder / "driver.py").write_text(DRIVER)
 
-    def add_media(self) -> None:
-        self.rounds += 1
-        self.add_video(f"video{self.rounds}.mp4", count=20 + 5 * self.rounds)
-        self.add_bad_ones(self.rounds)
+    def add_media(self, number: int) -> None:
+        self.add_video(f"video{number}.mp4", count=20 + 5 * number)
+        self.add_bad_ones(number)
 
-    def run(self, lake: Path, *, only: list[str] | None = None) -> None:
-        result = visionlake.run(self.pipeline(lake.name), spark=self.spark, reporter=Reporter(), only=only)
+    def run(self, lake: Path, *only: str, limit: int | None = None) -> None:
+        pipeline = self.pipeline(lake.name)
+        result = visionlake.run(pipeline, spark=self.spark, reporter=Reporter(), only=only or None, limit=limit)
         assert result.exit_code == 0, result
 
-    def driver(self, *moment: str) -> Driver:
-        arguments = [str(self.pipeline("lake")), str(self.told), *moment]
+    def driver(self, *moment: str, stages: str = "ingest_media extract_frames") -> Driver:
+        arguments = [str(self.pipeline("lake")), str(self.told), stages, *moment]
         return Driver([sys.executable, "driver.py", *arguments], folder=self.folder)
+
+    def assert_equal(self) -> None:
+        assert contents(self.lake) == contents(self.undisturbed)
+        waves, expected = published(self.lake), published(self.undisturbed)
+        assert {stage: len(ids) for stage, ids in waves.items()} == {s: len(ids) for s, ids in expected.items()}
+        assert staged(self.lake) == set()
 
 
 @pytest.fixture(scope="module")
-def lakes(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
-    return Lakes(tmp_path_factory.mktemp("kills"), spark)
+def ingested(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
+    """Files for one wave of frames per step and one more; the lake that is going to be killed knows them."""
+    lakes = Lakes(tmp_path_factory.mktemp("kills"), spark)
+    for number in range(len(STEPS) + 1):
+        lakes.add_media(number)
+    lakes.run(lakes.lake, "ingest_media")
+    lakes.run(lakes.undisturbed)
+    return lakes
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
+    """Lakes without files as yet."""
+    return Lakes(tmp_path_factory.mktemp("growing"), spark)
 
 
 @pytest.fixture
@@ -85,45 +111,62 @@ def drivers() -> Iterator[list[Driver]]:
         driver.close()
 
 
-@pytest.mark.parametrize(
-    ("stage", "step"),
-    [
-        *(("extract_frames", step) for step in ("staged", "judged", "table", "quarantine", "progress")),
-        *(pytest.param("ingest_media", step, marks=pytest.mark.long) for step in ("staged", "table", "progress")),
-    ],
-)
-def test_a_kill_right_after_a_step(lakes: Lakes, drivers: list[Driver], stage: str, step: str) -> None:
-    lakes.add_media()
-    driver = lakes.driver(stage, step)
-    drivers.append(driver)
+def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
+    """Wait until the driver has killed itself and see that all its processes are gone; returns the wave at work."""
     assert driver.wait() == -signal.SIGKILL, driver.complaint
     assert driver.survivors() == []
     told = json.loads(lakes.told.read_text())
     for kind in ("java", "pyspark.daemon", "_decoder_child"):
         assert any(kind in child for child in told["children"]), told
+    return told["wave_id"]
 
-    if stage == "extract_frames":  # what is staged is finished without its videos
-        assert (told["wave_id"] in published(lakes.lake)[stage]) == (step == "progress")
-        away = lakes.media.rename(lakes.folder / "away")
-        lakes.run(lakes.lake, only=[stage])
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
+    lakes, before = ingested, published(ingested.lake)["extract_frames"]
+    drivers.append(lakes.driver("extract_frames", step, stages="extract_frames"))
+    wave_id = wave_of_killed(drivers[0], lakes)
+    if step == "progress":
+        assert published(lakes.lake)["extract_frames"] == [*before, wave_id]
+        assert staged(lakes.lake) == {wave_id}
+    else:
+        assert published(lakes.lake)["extract_frames"] == before and staged(lakes.lake) == {wave_id}
+        away = lakes.media.rename(lakes.folder / "away")  # what is staged is finished without its videos
+        lakes.run(lakes.lake, "extract_frames", limit=2)
         away.rename(lakes.media)
-        assert published(lakes.lake)[stage][-1] == told["wave_id"]
-    lakes.run(lakes.lake)
+        assert published(lakes.lake)["extract_frames"] == [*before, wave_id] and staged(lakes.lake) == set()
+    found, expected = contents(lakes.lake), contents(lakes.undisturbed)
+    done = {row[0] for row in found["frames"]}
+    assert found["frames"] == [row for row in expected["frames"] if row[0] in done]
+    assert len(found["quarantine"]) == len({*found["quarantine"]} & {*expected["quarantine"]})
+
+
+def test_after_all_the_kills_the_tables_equal_those_of_an_undisturbed_run(ingested: Lakes) -> None:
+    ingested.run(ingested.lake)
+    ingested.assert_equal()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], step: str) -> None:
+    lakes = growing
+    lakes.add_media(STEPS.index(step))
+    drivers.append(lakes.driver("ingest_media", step))
+    wave_id = wave_of_killed(drivers[0], lakes)
+    drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
+    assert drivers[1].wait() == 0, drivers[1].complaint
+    assert published(lakes.lake)["ingest_media"][-1] == wave_id
     lakes.run(lakes.undisturbed)
-    assert published(lakes.lake)[stage][-1] == told["wave_id"]
-    assert staged(lakes.lake) == set()
-    waves, expected = published(lakes.lake), published(lakes.undisturbed)
-    assert {name: len(ids) for name, ids in waves.items()} == {name: len(ids) for name, ids in expected.items()}
-    assert contents(lakes.lake) == contents(lakes.undisturbed)
+    lakes.assert_equal()
 
 
 @pytest.mark.long
 def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
-    took_s, killed, finished_later = 0.0, 0, set[str]()
+    took_s, killed, staged_by_killed = 0.0, 0, set[str]()
     for kill in range(6):  # the first run is not killed: it shows how long one takes
-        lakes.add_media()
-        lakes.add_media()
+        for number in range(3 * kill, 3 * kill + 3):
+            lakes.add_media(number)
         driver = lakes.driver()
         drivers.append(driver)
         while "ready" not in driver.said:
@@ -138,10 +181,11 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
         driver.signal_group(signal.SIGKILL)
         killed += driver.wait() == -signal.SIGKILL
         assert driver.survivors() == []
-        finished_later |= staged(lakes.lake)
-    assert killed >= 4  # the last may come too late
-    assert Driver(command("run", lakes.pipeline("lake")), folder=tmp_path).wait() == 0
+        staged_by_killed |= staged(lakes.lake)
+    assert killed >= 4  # the last one may be too fast
+    drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
+    assert drivers[-1].wait() == 0, drivers[-1].complaint
     waves = published(lakes.lake)
-    assert finished_later <= {*waves["ingest_media"], *waves["extract_frames"]} and staged(lakes.lake) == set()
+    assert staged_by_killed <= {*waves["ingest_media"], *waves["extract_frames"]} and staged(lakes.lake) == set()
     lakes.run(lakes.undisturbed)
     assert contents(lakes.lake) == contents(lakes.undisturbed)

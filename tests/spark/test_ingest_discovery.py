@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pytest
@@ -23,6 +23,8 @@ from visionlake.udfs.uris import to_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from visionlake.jobs._lake import Lake
 
 OLD = 1_700_000_000
 
@@ -70,7 +72,7 @@ class Files:
         config = Config(inputs=names, **settings)
         discovery = Discovery(
             spark=self.spark,
-            lake=self,
+            lake=cast("Lake", self),
             config=config,
             now=self.now,
             run_id="r",

@@ -116,7 +116,8 @@ def test_a_manifest_that_cannot_be_used_is_a_row_that_says_so(tmp_path: Path) ->
 def test_files_that_are_still_being_written_are_set_apart(tmp_path: Path) -> None:
     make(tmp_path, "old", "new", "future")
     for name, age_s in (("new", 1), ("future", -86_400)):
-        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+        moment = time.time() - age_s
+        os.utime(tmp_path / name, (moment, moment))
     rows = list_all(tmp_path, min_age_s=30)
     assert names_of(rows, tmp_path) == ["future", "old"] and names_of(rows, tmp_path, "young") == ["new"]
 
