@@ -69,6 +69,7 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.executor.heartbeatInterval": "2s",  # how often progress is seen
+        "spark.python.daemon.module": "visionlake.jobs._daemon",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(max(2, min(cpus, 16))),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

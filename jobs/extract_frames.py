@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visionlake.expectations import frames, media, sources
 from visionlake.expectations._table import ERROR_TYPE, Column
+from visionlake.jobs._fields import Fps, Seconds
+from visionlake.jobs._stage import Input, Stage, StageConfig, setting
 from visionlake.udfs.frame_types import FrameOptions, Limits
-
-from ._fields import Fps, Seconds
-from ._stage import Input, Stage, StageConfig, setting
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from visionlake.expectations import media, sources
 from visionlake.expectations._table import ERROR_TYPE, arrow_type
+from visionlake.jobs._discovery import find_due_files
+from visionlake.jobs._lake import struct_type
+from visionlake.jobs._stage import Stage, StageConfig, setting
 from visionlake.udfs.frame_types import Limits
-
-from ._discovery import find_due_files
-from ._lake import struct_type
-from ._stage import Stage, StageConfig, setting
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

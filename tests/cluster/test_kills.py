@@ -61,17 +61,20 @@ class Lakes(Project):
 
     def __init__(self, folder: Path, spark: SparkSession) -> None:
         super().__init__(folder, extract="fps = 5\nmax_wave_parents = 2\n")
-        self.spark, self.told = spark, folder / "told.json"
+        self.spark, self.told, self.rounds = spark, folder / "told.json", 0
         self.lake, self.undisturbed = folder / "lake", folder / "undisturbed"
         (folder / "driver.py").write_text(DRIVER)
 
-    def add_media(self, number: int) -> None:
-        self.add_video(f"video{number}.mp4", count=20 + 5 * number)
-        self.add_bad_ones(number)
+    def add_media(self) -> None:
+        self.rounds += 1
+        self.add_video(f"video{self.rounds}.mp4", count=15 + 5 * self.rounds)
+        self.add_bad_ones(self.rounds)
 
     def run(self, lake: Path, *only: str, limit: int | None = None) -> None:
-        pipeline = self.pipeline(lake.name)
-        result = visionlake.run(pipeline, spark=self.spark, reporter=Reporter(), only=only or None, limit=limit)
+        # The size of the waves changes no row: the undisturbed lake has them all in one.
+        overrides = ["extract_frames.max_wave_parents=1000"] if lake == self.undisturbed else []
+        options = {"spark": self.spark, "reporter": Reporter(), "overrides": overrides}
+        result = visionlake.run(self.pipeline(lake.name), **options, only=only or None, limit=limit)
         assert result.exit_code == 0, result
 
     def driver(self, *moment: str, stages: str = "ingest_media extract_frames") -> Driver:
@@ -80,8 +83,6 @@ class Lakes(Project):
 
     def assert_equal(self) -> None:
         assert contents(self.lake) == contents(self.undisturbed)
-        waves, expected = published(self.lake), published(self.undisturbed)
-        assert {stage: len(ids) for stage, ids in waves.items()} == {s: len(ids) for s, ids in expected.items()}
         assert staged(self.lake) == set()
 
 
@@ -89,8 +90,8 @@ class Lakes(Project):
 def ingested(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
     """Files for one wave of frames per step and one more; the lake that is going to be killed knows them."""
     lakes = Lakes(tmp_path_factory.mktemp("kills"), spark)
-    for number in range(len(STEPS) + 1):
-        lakes.add_media(number)
+    for _ in range(len(STEPS) + 1):
+        lakes.add_media()
     lakes.run(lakes.lake, "ingest_media")
     lakes.run(lakes.undisturbed)
     return lakes
@@ -144,13 +145,14 @@ def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver
 def test_after_all_the_kills_the_tables_equal_those_of_an_undisturbed_run(ingested: Lakes) -> None:
     ingested.run(ingested.lake)
     ingested.assert_equal()
+    assert len(published(ingested.lake)["ingest_media"]) == 1
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], step: str) -> None:
     lakes = growing
-    lakes.add_media(STEPS.index(step))
+    lakes.add_media()
     drivers.append(lakes.driver("ingest_media", step))
     wave_id = wave_of_killed(drivers[0], lakes)
     drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
@@ -158,6 +160,8 @@ def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], 
     assert published(lakes.lake)["ingest_media"][-1] == wave_id
     lakes.run(lakes.undisturbed)
     lakes.assert_equal()
+    waves = published(lakes.lake)
+    assert len(waves["ingest_media"]) == len(waves["extract_frames"]) == lakes.rounds
 
 
 @pytest.mark.long
@@ -165,8 +169,8 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
     took_s, killed, staged_by_killed = 0.0, 0, set[str]()
     for kill in range(6):  # the first run is not killed: it shows how long one takes
-        for number in range(3 * kill, 3 * kill + 3):
-            lakes.add_media(number)
+        for _ in range(3):
+            lakes.add_media()
         driver = lakes.driver()
         drivers.append(driver)
         while "ready" not in driver.said:
@@ -186,6 +190,6 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
     assert drivers[-1].wait() == 0, drivers[-1].complaint
     waves = published(lakes.lake)
-    assert staged_by_killed <= {*waves["ingest_media"], *waves["extract_frames"]} and staged(lakes.lake) == set()
+    assert staged_by_killed <= {*waves["ingest_media"], *waves["extract_frames"]}
     lakes.run(lakes.undisturbed)
-    assert contents(lakes.lake) == contents(lakes.undisturbed)
+    lakes.assert_equal()
