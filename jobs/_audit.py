@@ -11,7 +11,7 @@ from visionlake.expectations._checks import CheckResult, with_offending_keys
 from visionlake.expectations._gate import judge_profile, judge_rows, load_expectations
 from visionlake.expectations._table import Check, Column, Metric, Rule, Severity, Table
 
-from ._feed import DELETED, joined_key
+from ._feed import DELETED, MICROSECONDS, joined_key
 from ._record import Wave
 from ._stage import Stage, StageConfig
 
@@ -50,7 +50,8 @@ class Audit:
 
 def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, parents: DataFrame) -> Audit:
     """Split and judge a staged wave. Reads materialised rows only."""
-    split = [_split(table, staged, wave) for table in _tables_with_manifest(stage, staged)]
+    readable = _readable(stage, staged)
+    split = [_split(table, readable, wave) for table in _tables_with_manifest(stage, staged)]
     errors = _errors(stage, staged)
     counts = _counts(stage, staged, split)
     outputs = tuple(_without_duplicates(stage, part, counts) for part in split)
@@ -77,6 +78,13 @@ def builtin_checks(config: StageConfig) -> tuple[Check, ...]:
             expected=f"at most {share} of rows in quarantine",
         ),
         Check(
+            name="failed_parents_share",
+            metric="failed_parents_share",
+            maximum=config.max_error_share,
+            share=True,
+            expected=f"at most {share} of inputs without a good row",
+        ),
+        Check(
             name="parents_accounted",
             metric="parents_without_rows",
             maximum=0,
@@ -92,6 +100,17 @@ def builtin_checks(config: StageConfig) -> tuple[Check, ...]:
 def all_checks(stage: Stage, config: StageConfig) -> tuple[Check, ...]:
     """Built-in checks, the tables' and the stage's own."""
     return (*builtin_checks(config), *(c for table in stage.outputs for c in table.checks), *stage.checks)
+
+
+def _readable(stage: Stage, staged: DataFrame) -> DataFrame:
+    """Rows of parents that were read to the end: of the others nothing is published, and their children stay."""
+    from pyspark.sql import functions as F
+
+    if not stage.unreadable or "error" not in staged.columns:
+        return staged
+    keys = list(stage.key_of_parent)
+    away = staged.where(F.col("error.reason").isin(*stage.unreadable)).select(*keys).distinct()
+    return staged.join(F.broadcast(away), keys, "left_anti")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +208,7 @@ def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[st
         row = part.rows.agg(
             F.count_if(good).alias("good"),
             F.count_distinct(F.when(good, F.struct(*part.table.key))).alias("keys"),
+            F.count_distinct(F.when(good, F.col("_input_key"))).alias("good_parents"),
             *(F.count_if(F.col(REASON) == name).alias(f"reason:{name}") for name in names),
         )
         overall = overall.join(row.select(F.struct("*").alias(part.table.name)), how="cross")
@@ -196,6 +216,7 @@ def _counts(stage: Stage, staged: DataFrame, split: Sequence[_Split]) -> dict[st
     for part in split:
         row = found.pop(part.table.name)
         counts |= {f"good:{part.table.name}": row.pop("good"), f"keys:{part.table.name}": row.pop("keys")}
+        counts["good_parents"] = max(counts.get("good_parents") or 0, row.pop("good_parents"))
         for name, count in row.items():
             counts[name] = (counts.get(name) or 0) + count
     return counts | found
@@ -263,9 +284,13 @@ def _error_rows(stage: Stage, errors: DataFrame) -> DataFrame:
 
     key = stage.outputs[0].key
     known = len(stage.outputs) == 1 and all(name in errors.columns for name in key)
+    # As much of the key as is known: two streams with the same error are two rows.
+    parts = [F.coalesce(F.col(name).cast("string"), F.lit("?")) for name in key] if known else []
+    further = [name for name in key if name not in stage.key_of_parent] if known else []
+    has_more = F.coalesce(*(F.col(name).cast("string") for name in further)).isNotNull() if further else F.lit(known)
     return errors.select(
         joined_key(stage.key_of_parent).alias("input_key"),
-        (joined_key(key) if known else F.lit(None).cast("string")).alias("output_key"),
+        (F.when(has_more, F.concat_ws("/", *parts)) if known else F.lit(None).cast("string")).alias("output_key"),
         F.col("error.reason").alias("reason"),
         F.col("error.message").alias("message"),
         F.col("error.payload").alias("payload"),
@@ -282,7 +307,7 @@ def _rule_rows(table: Table, bad: DataFrame, messages: Mapping[str, str]) -> Dat
         joined_key(table.key).alias("output_key"),
         F.col(REASON).alias("reason"),
         message.alias("message"),
-        F.to_json(F.struct(*shown)).alias("payload"),
+        F.to_json(F.struct(*shown), {"timestampFormat": MICROSECONDS}).alias("payload"),
     )
 
 
@@ -299,7 +324,9 @@ def _judge(
     checks = all_checks(stage, config)
     rows = int(counts["rows"] or 0)
     rule_names = {r.name for o in outputs for r in o.table.rules} | {"key_missing"}
+    seen = int(counts["parents"] or 0)
     numbers: dict[str, Metric] = {
+        "failed_parents_share": (seen - int(counts["good_parents"] or 0)) / seen if seen else None,
         "error_share": sum(reasons.values()) / rows if rows else None,
         "parents_without_rows": wave.rows_in - wave.rows_deleted - int(counts["parents"] or 0),
         "duplicate_keys": reasons.get("duplicate_key", 0),
@@ -312,13 +339,13 @@ def _judge(
         numbers |= _aggregates(outputs, stage.checks, known=numbers)
     profile = {**({} if good else {c.metric: None for c in checks}), **numbers}
     results: list[CheckResult] = []
-    for group, judged_rows in (
-        (builtin_checks(config), rows),
-        (all_checks(stage, config)[len(builtin_checks(config)) :], good),
-    ):
+    builtin = builtin_checks(config)
+    by_parent = [check for check in builtin if check.name == "failed_parents_share"]
+    by_row = [check for check in builtin if check not in by_parent]
+    for group, count in ((by_parent, seen), (by_row, rows), (checks[len(builtin) :], good)):
         names = {check.name for check in group}
         levels: dict[str, Severity] = {name: level for name, level in config.severity.items() if name in names}
-        results += judge_profile(profile, group, rows=judged_rows, min_rows=config.min_rows, severity=levels)
+        results += judge_profile(profile, group, rows=count, min_rows=config.min_rows, severity=levels)
     for output in outputs:
         own = (*output.table.checks, *(stage.checks if output is outputs[0] else ()))
         results = with_offending_keys(results, own, output.rows, key=output.table.key)

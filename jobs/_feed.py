@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
+
+from visionlake.errors import UsageError
 
 from ._record import History, Progress
 from ._stage import Stage
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ._lake import Lake
 
 DELETED = "_deleted"
+MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +35,52 @@ class Due:
     instead: Callable[[], Due] | None = None
 
 
-def find_due(stage: Stage, lake: Lake, history: History, *, rebuild: bool) -> Due | None:
+def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebuild: bool) -> Due | None:
     """The parents that are due by the change feed, or None where nothing changed."""
+    from pyspark.errors import PySparkException
+
     parent = stage.inputs[0].table.name
     if not lake.exists(parent):
         return None
     done = history.progress
     head, table_id = lake.head(parent)
+
+    def everything() -> Due:
+        start = Progress(table=parent, table_id=table_id, version=head)
+        return _snapshot(stage, lake, start, known=done is not None, producer=producer)
+
     if rebuild or done is None or done.version is None or done.table_id != table_id:
-        return _snapshot(stage, lake, Progress(table=parent, table_id=table_id, version=head))
-    if not done.is_complete:
-        return _changes(stage, lake, done) if history.mode == "changes" else _snapshot(stage, lake, done)
-    if head == done.version:
+        return everything()
+    if done.is_complete and head == done.version:
         return None
-    return _changes(stage, lake, replace(done, from_version=done.version, version=head, last_key=None))
+    try:
+        if done.is_complete:
+            since = replace(done, from_version=done.version, version=head, last_key=None)
+            return replace(_changes(stage, lake, since), instead=everything)
+        if history.mode == "changes":
+            return replace(_changes(stage, lake, done), instead=everything)
+        return replace(_snapshot(stage, lake, done, known=True, producer=producer), instead=everything)
+    except (PySparkException, UsageError):
+        return everything()
 
 
 def find_replays(stage: Stage, lake: Lake, history: History, *, producer: str) -> Due | None:
-    """Parents whose quarantined rows were marked for replay, or None. Progress with the feed stays as it is."""
+    """Parents whose quarantined rows were marked for replay, or None. Progress with the feed stays as it is.
+
+    What could not be read is tried again by itself once a table that says where it lies has changed.
+    """
     from pyspark.sql import functions as F
 
     if stage.discover or history.progress is None or not lake.exists("quarantine"):
         return None
+    moved = any(lake.exists(name) and lake.version(name) != version for name, version in history.lookups.items())
+    wanted = F.col("replay_requested_at").isNotNull()
+    if moved and stage.unreadable:
+        wanted = wanted | F.col("reason").isin(*stage.unreadable)
     marked = (
         lake.table("quarantine")
         .where((F.col("stage") == stage.name) & (F.col("producer") == producer))
-        .where(F.col("replay_requested_at").isNotNull())
+        .where(wanted)
         .select(F.col("input_key").alias("_input_key"))
         .distinct()
     )
@@ -77,32 +100,41 @@ def joined_key(columns: Sequence[str], *, prefix: str = "") -> Column:
     return F.when(known, F.concat_ws("/", *parts))
 
 
-def _snapshot(stage: Stage, lake: Lake, progress: Progress) -> Due:
+def look_of(columns: Sequence[str], *, binary: Collection[str]) -> Column:
+    """Hash of what makes rows equal. JSON keeps nulls in their places, which a plain hash of structs skips."""
+    from pyspark.sql import functions as F
+
+    plain = [c for c in columns if c not in binary]
+    exact = {"ignoreNullFields": "false", "timestampFormat": MICROSECONDS}
+    text = [F.to_json(F.struct(*plain), exact)] if plain else [F.lit("")]
+    return F.xxhash64(*text, *(part for c in columns if c in binary for part in (F.col(c), F.col(c).isNull())))
+
+
+def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, producer: str) -> Due:
+    """All parents; once a producer has a history, also those that only its outputs still know, as deleted."""
     from pyspark.sql import functions as F
 
     rows = lake.table(progress.table, version=progress.version)
-    return Due(
-        parents=_after(stage, rows.withColumn(DELETED, F.lit(False)), progress), mode="snapshot", progress=progress
-    )
+    parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
+    for table in stage.outputs if known else ():
+        if {*keys} <= {*table.column_names} and lake.exists(table.name):
+            old = lake.table(table.name)
+            old = old.where(F.col("model_id") == producer) if stage.producer else old
+            gone = old.select(*keys).distinct().join(rows, keys, "left_anti").withColumn(DELETED, F.lit(True))
+            parents = parents.unionByName(gone, allowMissingColumns=True)
+    return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress)
 
 
 def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
     """Keys with a change of a column that matters; their rows as of the version; just the key of those gone."""
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     assert progress.version is not None and progress.from_version is not None
     keys = list(stage.key_of_parent)
     watched = [c for c in (stage.inputs[0].depends_on or stage.inputs[0].table.column_names) if c not in keys]
 
-    def everything() -> Due:
-        return _snapshot(stage, lake, replace(progress, from_version=None))
-
-    try:
-        feed = lake.changes(progress.table, first=progress.from_version + 1, last=progress.version)
-    except PySparkException:
-        return everything()
-    look = F.xxhash64(*(part for c in watched for part in (F.col(c), F.col(c).isNull()))) if watched else F.lit(0)
+    feed = lake.changes(progress.table, first=progress.from_version + 1, last=progress.version)
+    look = look_of(watched, binary={c.name for c in stage.inputs[0].table.columns if c.type == "binary"})
     marked = feed.select(*keys, "_change_type", look.alias("_look"))
     matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
     changed = marked.groupBy(*keys).agg(matters.alias("_matters")).where("_matters").select(*keys)
@@ -110,7 +142,7 @@ def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
     rows = lake.table(progress.table, version=progress.version)
     found = changed.join(rows.withColumn(DELETED, F.lit(False)), keys, "left")
     found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED)
-    return Due(parents=found, mode="changes", progress=progress, instead=everything)
+    return Due(parents=found, mode="changes", progress=progress)
 
 
 def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:

@@ -25,7 +25,8 @@ PROPERTIES = {
     # Readers outside Spark (deltalake, DuckDB) open tables without deletion vectors everywhere.
     "delta.enableDeletionVectors": "false",
 }
-_CATALOG_SCHEMA = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_CATALOG_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 
 
 class Lake:
@@ -47,7 +48,7 @@ class Lake:
     @property
     def local_folder(self) -> Path | None:
         """The lake's folder where it lies on this machine's disk, else None."""
-        return None if self.in_catalog or "://" in self.uri else Path(self.uri)
+        return None if self.in_catalog or _URI.match(self.uri) else Path(self.uri)
 
     def path(self, *parts: str) -> str:
         """A path below the lake, for what is not a table (staged waves)."""
@@ -278,7 +279,7 @@ def _is_catalog_schema(uri: str) -> bool:
 
 def _normalised(uri: str | Path) -> str:
     text = str(uri)
-    if "://" in text or (_is_catalog_schema(text) and not Path(text).exists()):
+    if _URI.match(text) or (_is_catalog_schema(text) and not Path(text).exists()):
         return text
     return str(Path(text).absolute())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -95,10 +96,17 @@ def _guarded(job: StageRun) -> StageResult:
     try:
         return job.execute()
     except VisionlakeError as error:
-        return replace(job.result, status="failed", error=str(error))
+        return _failed(job, str(error))
     except Exception as error:
         job.reporter.failed(job.stage.name, error)
-        return replace(job.result, status="failed", error=_summary(error))
+        return _failed(job, _summary(error))
+
+
+def _failed(job: StageRun, message: str) -> StageResult:
+    """The result of a stage that failed, which `waves` records too, if the lake can still be written."""
+    with suppress(Exception):
+        job.record_failure(message)
+    return replace(job.result, status="failed", error=message)
 
 
 def _summary(error: Exception) -> str:
@@ -126,8 +134,13 @@ def _stages_to_rebuild(
     for stage, config in chosen:
         if stage.producer:
             continue
-        history = read_history(lake, stage=stage.name, producer=producer_of(stage, config))
-        if history.settings_digest not in (None, settings_digest(config)):
+        producer, digest = producer_of(stage, config), settings_digest(config)
+        history = read_history(lake, stage=stage.name, producer=producer)
+        # A wave that is staged under today's settings: the rebuild was asked for already.
+        begun = any(
+            w.producer == producer and w.settings_digest == digest for w in staged_waves(lake, stage=stage.name)
+        )
+        if history.settings_digest not in (None, digest) and not begun:
             changed[stage.name] = _differences(history, config)
     if changed and not rebuild:
         raise UsageError(
@@ -166,5 +179,5 @@ def _due_parents(lake: Lake, stage: Stage, config: StageConfig, history: History
         return stage.discover(
             Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
         )
-    due = find_due(stage, lake, history, rebuild=rebuild)
+    due = find_due(stage, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
     return None if due is None else due.parents.where(f"NOT {DELETED}")

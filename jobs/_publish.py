@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from visionlake.expectations._table import Table
 
+from ._feed import look_of
 from ._lake import Lake, quoted
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class Scope:
 
     `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of
     the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's
-    version that the rows saw: what a newer one wrote is left alone.
+    version that the rows saw: what a newer one wrote is left alone, up to `head`, the input's newest (a larger
+    one is of an earlier table of that name).
     """
 
     pruning: str
     values: Sequence[str]
     parents: DataFrame | None
     version: int | None = None
+    head: int = -1
     where: Column | None = None
 
 
@@ -57,7 +60,7 @@ def publish(lake: Lake, table: Table, rows: DataFrame, *, count: int, scope: Sco
             table.name,
             source,
             on=_on(table, scope.pruning, values),
-            unless="t.input_version > s.input_version" if has_version else None,
+            unless=f"t.input_version > s.input_version AND t.input_version <= {scope.head}" if has_version else None,
         )
     finally:
         changes.unpersist()
@@ -74,9 +77,10 @@ def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -
         existing = existing.join(F.broadcast(scope.parents), shared, "left_semi")
     newer = F.lit(False)
     if "input_version" in table.column_names and scope.version is not None:
-        newer = F.coalesce(F.col("input_version") > scope.version, F.lit(False))
-    new = rows.select(*keys, _look(table, rows).alias("_new"))
-    old = existing.select(*keys, _look(table, existing).alias("_old"), newer.alias("_newer"))
+        newer = F.coalesce(F.col("input_version").between(scope.version + 1, scope.head), F.lit(False))
+    look = look_of(table.compared_columns, binary={c.name for c in table.columns if c.type == "binary"})
+    new = rows.select(*keys, look.alias("_new"))
+    old = existing.select(*keys, look.alias("_old"), newer.alias("_newer"))
     on = [F.col(f"n.{k}").eqNullSafe(F.col(f"o.{k}")) for k in keys]
     both = new.alias("n").join(old.alias("o"), on, "full_outer")
     stale = F.lit("delete") if scope.parents is not None else F.lit(None).cast("string")
@@ -88,17 +92,6 @@ def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -
     )
     merged = [F.coalesce(F.col(f"n.{k}"), F.col(f"o.{k}")).alias(k) for k in keys]
     return both.select(*merged, op.alias("_op")).where(F.col("_op").isNotNull())
-
-
-def _look(table: Table, frame: DataFrame) -> Column:
-    """Hash of what makes a row equal to another. JSON keeps nulls in their places, which a plain hash skips."""
-    from pyspark.sql import functions as F
-
-    names = table.compared_columns
-    binary = {c.name for c in table.columns if c.type == "binary"}
-    plain = F.to_json(F.struct(*(n for n in names if n not in binary)), {"ignoreNullFields": "false"})
-    pictures = [part for n in names if n in binary for part in (F.col(n), F.col(n).isNull())]
-    return F.xxhash64(plain, *pictures)
 
 
 def _source(table: Table, rows: DataFrame, changes: DataFrame, *, version: int | None) -> DataFrame:

@@ -75,6 +75,7 @@ class History:
     mode: str | None = None
     settings_digest: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    lookups: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, str] = field(default_factory=dict)
     sequence: int = 0
 
@@ -86,7 +87,12 @@ class History:
         if status not in DONE:
             return seen
         return replace(
-            seen, progress=wave.progress, mode=wave.mode, settings_digest=wave.settings_digest, config=wave.config
+            seen,
+            progress=wave.progress,
+            mode=wave.mode,
+            settings_digest=wave.settings_digest,
+            config=wave.config,
+            lookups=wave.lookups,
         )
 
 
@@ -125,6 +131,7 @@ def read_history(lake: Lake, *, stage: str, producer: str) -> History:
     return History(
         progress=Progress(**last["inputs"][0].asDict()),
         mode=last["mode"],
+        lookups={i["table"]: i["version"] for i in last["inputs"][1:]},
         settings_digest=last["settings_digest"],
         config=json.loads(last["config"]),
         statuses=statuses,

@@ -19,7 +19,7 @@ from visionlake.expectations._gate import prepare
 
 from . import _staging
 from ._audit import Audit, audit
-from ._feed import DELETED, Due, find_due, find_replays, joined_key
+from ._feed import DELETED, MICROSECONDS, Due, find_due, find_replays, joined_key
 from ._lake import Lake
 from ._progress import watch
 from ._publish import Scope, near, publish
@@ -61,14 +61,18 @@ class StageRun:
         self.producer = producer_of(self.stage, self.config)
         self.digest = settings_digest(self.config)
         self.result = StageResult(stage=self.stage.name, status="nothing_new")
-        self.total_parents = 0
+        self.total_parents = self.units_done = 0
+        self.seen_lookups: Mapping[str, int] = {}
+        self.wave: Wave | None = None
         self._staged: tuple[DataFrame, DataFrame] | None = None
 
     def execute(self) -> StageResult:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
         started = time.monotonic()
         self.history = read_history(self.lake, stage=self.stage.name, producer=self.producer)
+        self.seen_lookups = self.history.lookups
         self._ensure_tables()
+        self._resume_rebuild()
         if self._finish_staged():
             self._feed()
         if self.result.status != "stopped":
@@ -78,6 +82,7 @@ class StageRun:
 
     def finish(self, wave: Wave, *, decision: Decision | None = None) -> bool:
         """Judge a staged wave and publish it; False where its gate stopped it."""
+        self.wave = wave
         parents, rows = self._staged or _staging.read_parts(self.lake, wave)
         self._staged = None
         audited = audit(self.stage, self.config, wave, staged=rows, parents=parents)
@@ -101,6 +106,14 @@ class StageRun:
         _staging.discard(self.lake, wave)
         self._count(wave, audited, status="done")
         return True
+
+    def _resume_rebuild(self) -> None:
+        """A wave staged under today's settings, where others were published, is a rebuild's: it goes on."""
+        if self.history.settings_digest in (None, self.digest):
+            return
+        staged = _staging.staged_waves(self.lake, stage=self.stage.name)
+        if any(w.producer == self.producer and w.settings_digest == self.digest for w in staged):
+            self.rebuild = False
 
     def _ensure_tables(self) -> None:
         for table in (*self.stage.outputs, quarantine.TABLE):
@@ -127,7 +140,7 @@ class StageRun:
             self._discovered()
             return
         rebuild = self.rebuild
-        while due := find_due(self.stage, self.lake, self.history, rebuild=rebuild):
+        while due := find_due(self.stage, self.lake, self.history, producer=self.producer, rebuild=rebuild):
             rebuild = False
             if not self._next_wave(due, lookups=self.stage.inputs[1:]):
                 return
@@ -158,9 +171,12 @@ class StageRun:
             parents.unpersist()
 
     def _replay(self) -> None:
-        due = find_replays(self.stage, self.lake, self.history, producer=self.producer)
-        if due:
-            self._next_wave(due, lookups=self.stage.inputs[1:])
+        # Judged by what the last run had seen, before waves of this one say that they saw more.
+        history = replace(self.history, lookups=self.seen_lookups)
+        while due := find_replays(self.stage, self.lake, history, producer=self.producer):
+            history = self.history
+            if not self._next_wave(due, lookups=self.stage.inputs[1:]):
+                return
 
     def _next_wave(self, due: Due, *, lookups: Sequence[Any]) -> bool:
         """Stage and finish the next wave of `due`. False where nothing is left to do, or the gate stopped."""
@@ -193,11 +209,13 @@ class StageRun:
 
         config, unit = self.config, F.col(self.stage.unit)
         weight = F.expr(self.stage.weight(config)) if self.stage.weight else F.lit(1.0)
+        size = F.expr(self.stage.row_bytes(config)) if self.stage.row_bytes else F.lit(0.0)
         most = min(config.max_wave_parents, self._left()) if self.limit else config.max_wave_parents
         sums = due.parents.groupBy(unit.alias("unit")).agg(
             F.count("*").alias("parents"),
             F.count_if(F.col(DELETED)).alias("deleted"),
             F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight)).alias("weight"),
+            F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight * size)).alias("bytes"),
         )
         found = sums.orderBy("unit").limit(most + 1).collect()
         if not self.result.waves:
@@ -208,16 +226,18 @@ class StageRun:
             if found:
                 self.reporter.stage_started(self.stage.name, self.total_parents, estimate)
         units: list[Row] = []
-        rows = parents = 0.0
+        rows = parents = mib = 0.0
         for row in found[:most]:
             rows, parents = rows + (row["weight"] or 0.0), parents + row["parents"]
-            if units and (rows > config.max_wave_rows or parents > max(most, config.max_wave_rows)):
+            mib += (row["bytes"] or 0.0) / 2**20
+            too_much = rows > config.max_wave_rows or mib > config.max_wave_mib
+            if units and (too_much or parents > max(most, config.max_wave_rows)):
                 break
             units.append(row)
         return units, len(units) == len(found)
 
     def _left(self) -> int:
-        return max(0, (self.limit or 0) - self.result.parents)
+        return max(0, (self.limit or 0) - self.units_done)
 
     def _is_at_limit(self) -> bool:
         return bool(self.limit) and not self._left()
@@ -248,6 +268,7 @@ class StageRun:
         """Compute the wave's rows once and stage them; the header, written last, commits them."""
         from pyspark.sql import functions as F
 
+        self.wave = wave
         plain = [f.name for f in parents.schema.fields if f.dataType.typeName() != "binary"]
         staged = _staging.write_part(self.lake, wave, "parents", parents.select(*plain))
         alive = (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED)
@@ -280,6 +301,8 @@ class StageRun:
             version = (
                 publish(self.lake, output.table, output.rows, count=output.count, scope=scope) if scope.values else None
             )
+            if version is None and output.count:  # an earlier attempt has written them, or they were there
+                version = self.lake.version(output.table.name)
             if version is not None:
                 written.append({"table": output.table.name, "version": version})
         return written
@@ -293,8 +316,10 @@ class StageRun:
             values = [r[0] for r in good.select(pruning).distinct().collect()] if pruning != self.stage.unit else values
         else:
             keys = self._replaced(rows, parents)
-        where: Column | None = F.col("model_id") == self.producer if self.stage.producer else None
-        return Scope(pruning=pruning, values=values, parents=keys, version=wave.progress.version, where=where)
+        where: Column | None = F.col("model_id") == wave.producer if self.stage.producer else None
+        version = wave.progress.version
+        head = -1 if version is None else self.lake.version(wave.progress.table)
+        return Scope(pruning=pruning, values=values, parents=keys, version=version, head=head, where=where)
 
     def _replaced(self, rows: DataFrame, parents: DataFrame) -> DataFrame:
         """Parents whose children are replaced: all but those that could not be read just now."""
@@ -354,6 +379,7 @@ class StageRun:
 
     def _count(self, wave: Wave, audited: Audit, *, status: Any) -> None:
         before = self.result
+        self.units_done += len(wave.units)
         published = audited.published if status == "done" else 0
         reasons = {k: before.reasons.get(k, 0) + audited.reasons.get(k, 0) for k in {*before.reasons, *audited.reasons}}
         self.result = replace(
@@ -367,6 +393,15 @@ class StageRun:
             checks=_worst(before.checks, audited.checks),
             reasons=reasons,
         )
+
+    def record_failure(self, message: str) -> None:
+        """Say in `waves` what ended the wave at work. It is no progress: the next run finishes what is staged."""
+        if self.wave is None or self.history.statuses.get(self.wave.wave_id) in DONE:
+            return
+        values = {"outputs": [], "rows_published": 0, "rows_quarantined": 0, "checks": [], "error": message}
+        known = self.wave.wave_id in self.history.statuses
+        record = write_row(self.lake, self.wave, known=known, status="failed", **values)
+        self.tracker.wave({**record, "config": self.wave.config})
 
     def _step(self, wave: Wave, step: str) -> None:
         self.reporter.step(self.stage.name, wave.wave_id, step)
@@ -403,17 +438,18 @@ def _all_bad(stage: Stage, wave: Wave, rows: DataFrame, audited: Audit) -> Audit
     parts = []
     for output in audited.outputs:
         held = output.rows
+        if not {*stage.key_of_parent} <= {*held.columns}:  # facts of content; the place that led to it is kept
+            continue
         shown = [c.name for c in output.table.columns if c.type != "binary" and not c.volatile]
-        known = [k for k in stage.key_of_parent if k in held.columns]
         parts.append(
             held.select(
                 F.lit(wave.stage).alias("stage"),
                 F.lit(wave.producer).alias("producer"),
-                (joined_key(known) if known else joined_key(output.table.key)).alias("input_key"),
+                joined_key(stage.key_of_parent).alias("input_key"),
                 joined_key(output.table.key).alias("output_key"),
                 F.lit("wave_dropped").alias("reason"),
                 F.lit(f"wave {wave.wave_id} was dropped").alias("message"),
-                F.to_json(F.struct(*shown)).alias("payload"),
+                F.to_json(F.struct(*shown), {"timestampFormat": MICROSECONDS}).alias("payload"),
                 F.lit(wave.run_id).alias("run_id"),
                 F.lit(wave.wave_id).alias("wave_id"),
                 F.current_timestamp().alias("at"),

@@ -35,6 +35,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     max_wave_rows: int = setting(20_000, affects_output=False, gt=0, description="rows per wave, as estimated")
+    max_wave_mib: int = setting(2_048, affects_output=False, gt=0, description="MiB of rows per wave, as estimated")
     max_wave_parents: int = setting(5_000, affects_output=False, gt=0, description="inputs (files, media) per wave")
     max_error_share: float = setting(
         0.2, affects_output=False, ge=0, le=1, description="share of rows that may be bad before the gate stops"
@@ -80,7 +81,8 @@ class Stage:
     outputs returns one nullable struct column per table instead, named like the table.
 
     `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many
-    rows a parent yields. `measure(rows, parents, config)` returns one row of more numbers for the gate's checks.
+    rows a parent yields, and `row_bytes(config)` how many bytes one of them has. `measure(rows, parents, config)`
+    returns one row of more numbers for the gate's checks.
     `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
@@ -95,6 +97,7 @@ class Stage:
     inputs: tuple[Input, ...] = ()
     unit: str = "media_id"
     weight: Callable[[Any], str] | None = None
+    row_bytes: Callable[[Any], str] | None = None
     measure: Callable[[DataFrame, DataFrame, Any], DataFrame] | None = None
     checks: tuple[Check, ...] = ()
     discover: Callable[[Discovery], DataFrame] | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ._record import Wave
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, DataFrameReader
 
     from ._lake import Lake
 
@@ -30,13 +30,17 @@ def write_part(lake: Lake, wave: Wave, part: str, rows: DataFrame) -> DataFrame:
     """Write the wave's `parents` or `rows`, and return what was written."""
     path = f"{folder(lake, wave)}/{part}"
     rows.write.mode("overwrite").parquet(path)
-    return lake.spark.read.schema(rows.schema).parquet(path)
+    return _reader(lake).schema(rows.schema).parquet(path)
 
 
 def read_parts(lake: Lake, wave: Wave) -> tuple[DataFrame, DataFrame]:
     """Read back `parents` and `rows` of a staged wave."""
-    read = lake.spark.read.parquet
-    return read(f"{folder(lake, wave)}/parents"), read(f"{folder(lake, wave)}/rows")
+    return _reader(lake).parquet(f"{folder(lake, wave)}/parents"), _reader(lake).parquet(f"{folder(lake, wave)}/rows")
+
+
+def _reader(lake: Lake) -> DataFrameReader:
+    """A reader that takes paths as they are: the lake's own may hold what else would be a pattern."""
+    return lake.spark.read.option("__globPaths__", "false")
 
 
 def write_header(lake: Lake, wave: Wave) -> None:

@@ -88,6 +88,15 @@ def weight(config: Config) -> str:
     return f"CASE WHEN kind = 'image' THEN 1.0 ELSE {rate} * coalesce(duration_s, {UNKNOWN_DURATION_S}) END"
 
 
+def row_bytes(config: Config) -> str:
+    """Bytes that a stored frame may have, as a SQL expression over `media`: a guess by pixels and format."""
+    per_pixel = {"none": 0.0, "jpeg": 0.4, "png": 2.0}[config.image_format]
+    stream = "get(video_streams, 0)"
+    pixels = f"coalesce({stream}.width_px * {stream}.height_px, picture.width_px * picture.height_px, 2000000)"
+    side = f"least({pixels}, {config.max_side_px**2})" if config.max_side_px else pixels
+    return f"300.0 + {per_pixel} * {side}"
+
+
 def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     """Numbers for the gate that need a look across rows: steps backward in time, frozen frames, counts off."""
     from pyspark.sql import Window
@@ -110,8 +119,8 @@ def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     off = F.abs(found - F.col("expected")) > F.greatest(F.lit(2.0), 0.1 * F.col("expected"))
     return joined.agg(
         F.coalesce(F.sum("backward"), F.lit(0.0)).alias("pts_backward_steps"),
-        (F.sum("same") / F.sum("found")).alias("frozen_share"),
-        F.avg(off.cast("double")).alias("extracted_count_off_share"),
+        F.coalesce(F.sum("same") / F.sum("found"), F.lit(0.0)).alias("frozen_share"),
+        F.coalesce(F.avg(off.cast("double")), F.lit(0.0)).alias("extracted_count_off_share"),
     )
 
 
@@ -128,10 +137,11 @@ def expected(config: Config) -> Any:
     counted = (end - begin) * float(config.fps) if config.fps else stream["frame_count"].cast("double")
     if config.keyframes_only or (not config.fps and (config.start_s or config.end_s)):
         counted = F.lit(None).cast("double")
+    known = counted.isNotNull()
     if config.max_frames:
         counted = F.least(counted, F.lit(float(config.max_frames)))
     several = F.size("video_streams") > 1
-    return F.when(F.col("kind") == "image", F.lit(1.0)).when(several, None).otherwise(F.greatest(counted, F.lit(0.0)))
+    return F.when(F.col("kind") == "image", F.lit(1.0)).when(several, None).when(known, F.greatest(counted, F.lit(0.0)))
 
 
 STAGE = Stage(
@@ -142,6 +152,7 @@ STAGE = Stage(
     outputs=(frames.TABLE,),
     transform=transform,
     weight=weight,
+    row_bytes=row_bytes,
     measure=measure,
     unreadable=STILL_AWAY,
 )

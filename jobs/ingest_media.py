@@ -16,7 +16,8 @@ from visionlake.udfs.frame_types import Limits
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-MAX_TASKS = 256
+TASKS = 64
+TRANSIENT = ("read_failed", "source_missing", "changed_while_read")
 
 
 class Config(StageConfig):
@@ -86,7 +87,10 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     known = F.col("known")
     has_error = F.col("error.reason").isNotNull()
     here, before = _present(due), _no_longer(due)
-    is_other = known.isNotNull() & ~known["media_id"].eqNullSafe(F.col("media_id"))
+    # What could not be read just now says nothing about the content that was known to be there.
+    is_same_file = known["size_bytes"].eqNullSafe(F.col("size_bytes")) & known["mtime"].eqNullSafe(F.col("mtime"))
+    is_away = is_same_file & F.coalesce(F.col("error.reason").isin(*TRANSIENT), F.lit(False))
+    is_other = known.isNotNull() & ~known["media_id"].eqNullSafe(F.col("media_id")) & ~is_away
     no_media, no_error = F.lit(None).cast(media_type), F.lit(None).cast(error_type)
     rows = F.array(
         F.when(
@@ -147,7 +151,8 @@ def _dealt_out(due: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    tasks = max(1, min(due.count(), MAX_TASKS))
+    most = max(TASKS, int(due.sparkSession.conf.get("spark.sql.shuffle.partitions") or TASKS))
+    tasks = max(1, min(due.count(), most))
     place = F.row_number().over(Window.orderBy(F.desc_nulls_last("size_bytes"), "uri")) - 1
     return due.withColumn("_task", (place % tasks).cast("int")).repartitionById(tasks, "_task").drop("_task")
 

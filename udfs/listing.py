@@ -256,9 +256,10 @@ def _kind(part: Part, entry: Entry, exclude: Sequence[str], min_age_s: float) ->
     """What the entry counts as; None if the configuration leaves it out."""
     if entry.problem is not None:
         return INVALID if part.kind == "manifest" else UNREADABLE
-    path = _relative(entry.uri, part.base)
-    if is_excluded(path, exclude) or (part.pattern is not None and not _glob(part.pattern).matches(path)):
-        return None
+    if exclude or part.pattern is not None:
+        path = _relative(entry.uri, part.base)
+        if is_excluded(path, exclude) or (part.pattern is not None and not _glob(part.pattern).matches(path)):
+            return None
     # A time far in the future comes from a camera's or a server's clock, not from a file that is being written.
     age_s = None if entry.facts.mtime is None else time.time() - entry.facts.mtime.timestamp()
     return YOUNG if age_s is not None and abs(age_s) < min_age_s else FILE

@@ -117,7 +117,7 @@ def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
     assert driver.wait() == -signal.SIGKILL, driver.complaint
     assert driver.survivors() == []
     told = json.loads(lakes.told.read_text())
-    for kind in ("java", "pyspark.daemon", "_decoder_child"):
+    for kind in ("java", "daemon", "_decoder_child"):
         assert any(kind in child for child in told["children"]), told
     return told["wave_id"]
 

@@ -255,3 +255,32 @@ def test_an_added_column_comes_by_itself_and_another_difference_is_an_error(worl
 
     with pytest.raises(StageError, match="value is bigint, declared string"):
         Lake(world.lake.uri, spark=world.spark).ensure(other)
+
+
+def test_a_rebuild_deletes_the_children_of_parents_that_are_gone(world: World) -> None:
+    world.put({"a": 2, "b": 1})
+    world.run()
+    world.spark.sql(f"DELETE FROM delta.`{world.lake.path('things')}` WHERE media_id = 'a'")
+    world.run(factor=2, rebuild=True)
+    assert world.parts() == {"b": [2]}
+
+
+def test_a_killed_rebuild_goes_on_from_its_staged_wave_without_asking_again(world: World) -> None:
+    world.put({"a": 1, "b": 1, "c": 1, "d": 1})
+    world.run(factor=1)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(KilledAt("staged"), factor=2, rebuild=True)
+    assert COMPUTED == ["a", "b", "c"]
+    world.run(factor=2)
+    assert COMPUTED == ["d"] and world.parts() == {"a": [2], "b": [2], "c": [2], "d": [2]}
+
+
+def test_a_stage_that_fails_leaves_a_row_and_the_next_run_mends_it(world: World) -> None:
+    world.put({"a": 1})
+    broken = dataclasses.replace(STAGE, transform=lambda inputs, config: inputs["things"].select("nothing_like_it"))
+    pipeline = dataclasses.replace(world.pipeline(), stages=((broken, Config()),))
+    result = run(pipeline, spark=world.spark)
+    assert result.exit_code == 1 and "nothing_like_it" in (result.stages[0].error or "")
+    (wave,) = _waves.list_waves(world.lake)
+    assert wave["status"] == "failed" and "nothing_like_it" in wave["error"]
+    assert world.run().exit_code == 0 and world.parts() == {"a": [1]}
