@@ -64,6 +64,9 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.driver.memory": "2g",
         "spark.driver.defaultJavaOptions": _java_options(),
         # Nor generated code: to compile it costs more than it saves on the few rows that the JVM itself looks at.
+        # The same holds for plans that are made again while they run, and for checksums of small Delta logs.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.databricks.delta.writeChecksumFile.enabled": "false",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.ui.enabled": "false",

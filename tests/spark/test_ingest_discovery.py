@@ -275,9 +275,11 @@ def test_what_cannot_be_listed_is_not_missing(files: Files) -> None:
     assert files.states()["in/a.png"] == [(a, "present")]
 
 
+@pytest.mark.parametrize("carried_rows", [10_000, 0])
 def test_an_unreadable_folder_is_quarantined_and_its_files_are_kept(
-    files: Files, monkeypatch: pytest.MonkeyPatch
+    files: Files, monkeypatch: pytest.MonkeyPatch, carried_rows: int
 ) -> None:
+    monkeypatch.setattr("visionlake.jobs._discovery.CARRIED_ROWS", carried_rows)
     a = files.write("top/a.png", 1)
     files.write("top/deep/b.png", 2)
     files.run("top")
@@ -308,6 +310,13 @@ def test_inputs_that_cannot_be_used_stop_before_work(files: Files) -> None:
     with pytest.raises(UsageError, match="gone' cannot be used: it does not exist"):
         files.run("gone")
     assert set(media.TABLE.column_names) == set(next(iter(files.media.values())))
+
+
+def test_names_that_are_not_text(files: Files) -> None:
+    name = os.fsdecode(b"\xff\n%.png")
+    a = files.write(name, 1)
+    assert files.run() == {"%FF%0A%25.png": "read"}
+    assert files.states() == {"%FF%0A%25.png": [(a, "present")]} and files.run() == {}
 
 
 def test_the_lake_and_manifests_in_a_folder_are_no_media(files: Files) -> None:
