@@ -265,10 +265,11 @@ def test_the_readmes_own_stage_runs_with_gate_and_quarantine(world: World) -> No
     assert {s.status for s in world.run().stages} == {"nothing_new"}
 
 
+@pytest.mark.long
 def test_a_corrected_and_a_deleted_frame_touch_only_their_children(world: World) -> None:
     for i in range(8):
         world.video(f"{i}.mp4", count=10 + 5 * i)
-        world.run()
+    world.run("extract_frames.max_wave_parents=1")
     assert len(_files(world, "frames")) >= 8
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (block,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "STAGE =" in b]
