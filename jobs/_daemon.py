@@ -13,10 +13,11 @@ from importlib.machinery import PathFinder
 
 def leave_out_archives() -> None:
     """Take Spark's archives off the path, if pyspark and py4j are found without them."""
-    kept = [path for path in sys.path if not path.endswith("/pyspark.zip") and "/py4j-" not in path]
+    archives = ("/pyspark.zip", "-src.zip", ".jar")  # pyspark's, py4j's, and the core of Spark itself
+    kept = [path for path in sys.path if not path.endswith(archives)]
     if all(PathFinder.find_spec(name, kept) for name in ("pyspark", "py4j")):
         sys.path[:] = kept
-        for path in [path for path in sys.path_importer_cache if path not in kept and path.endswith(".zip")]:
+        for path in [path for path in sys.path_importer_cache if path.endswith(archives)]:
             del sys.path_importer_cache[path]
 
 
