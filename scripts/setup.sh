@@ -83,7 +83,7 @@ $python -m pip --version >/dev/null 2>&1 || $python -m ensurepip >/dev/null # an
 . scripts/pip_settings.sh
 if $python -m pip install --quiet --disable-pip-version-check --constraint requirements/lock.txt uv; then
     install() {
-        .venv/bin/uv pip install --python $python --constraint requirements/lock.txt "$@"
+        UV_COMPILE_BYTECODE_TIMEOUT=600 .venv/bin/uv pip install --compile-bytecode --python $python --constraint requirements/lock.txt "$@"
     }
 else
     say "uv cannot be installed here; using pip, which takes longer"
