@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,6 @@ def main() -> None:
                 expected = "done" if kind == "a little new" else "nothing_new"
                 assert result.stages[0].status == expected, result
                 seconds.append(result.stages[0].seconds)
-        time.sleep(0.1)
         for kind, seconds in times.items():
             warm = seconds[2:]
             print(f"{kind:14} median {statistics.median(warm):.2f} s, of {', '.join(f'{s:.2f}' for s in warm)}")

@@ -91,11 +91,11 @@ def find_replays(stage: Stage, lake: Lake, history: History, *, producer: str) -
     return Due(parents=parents.withColumn(DELETED, F.lit(False)), mode="replay", progress=history.progress)
 
 
-def joined_key(columns: Sequence[str], *, prefix: str = "") -> Column:
+def joined_key(columns: Sequence[str]) -> Column:
     """A key as one string: its columns joined by a slash; null where one of them is null."""
     from pyspark.sql import functions as F
 
-    parts = [F.col(f"{prefix}{name}").cast("string") for name in columns]
+    parts = [F.col(name).cast("string") for name in columns]
     known = reduce(lambda a, b: a & b, (part.isNotNull() for part in parts))
     return F.when(known, F.concat_ws("/", *parts))
 

@@ -55,7 +55,6 @@ class StageRun:
     limit: int | None = None
     rebuild: bool = False
     history: History = field(default_factory=History)
-    totals: StageResult | None = None
 
     def __post_init__(self) -> None:
         self.producer = producer_of(self.stage, self.config)
@@ -92,7 +91,7 @@ class StageRun:
             self._count(wave, audited, status="stopped")
             return False
         if decision and decision.status == "dropped":
-            audited = _all_bad(self.stage, wave, rows, audited)
+            audited = _all_bad(self.stage, wave, audited)
         outputs = (
             [] if decision and decision.status == "dropped" else self._publish_tables(wave, audited, rows, parents)
         )
@@ -431,7 +430,7 @@ def _worst(before: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(merged.values())
 
 
-def _all_bad(stage: Stage, wave: Wave, rows: DataFrame, audited: Audit) -> Audit:
+def _all_bad(stage: Stage, wave: Wave, audited: Audit) -> Audit:
     """A dropped wave: every row that would have been published goes to quarantine instead."""
     from pyspark.sql import functions as F
 

@@ -215,7 +215,7 @@ def test_pixels_are_bounded_also_in_midstream(tmp_path: Path) -> None:
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.mp4"
     path.write_text("this is not a video\n" * 100)
-    assert extract(path)[1].reason == "not_media"  # type: ignore[union-attr]
+    assert extract(path)[1].reason == "not_media"  # type: ignore[union-attr]  # None fails too
 
 
 def _real(name: str, rate: str | None, count: int) -> object:

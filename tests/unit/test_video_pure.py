@@ -20,7 +20,7 @@ MS = Fraction(1, 1000)
 
 
 def kept(pts: list[int], time_base: Fraction, **options: object) -> list[int]:
-    sampler = Sampler(FrameOptions(**options), time_base, pts[0])  # type: ignore[arg-type]
+    sampler = Sampler(FrameOptions(**options), time_base, pts[0])  # type: ignore[arg-type]  # any option
     return [time for time in pts if sampler.judge(time) == "keep"]
 
 
@@ -96,7 +96,7 @@ def test_keyframes_only_samples_among_keyframes() -> None:
 
 
 def line(**settings: object) -> Timeline:
-    return Timeline(0, Fraction(1, 90000), 3600, **settings)  # type: ignore[arg-type]
+    return Timeline(0, Fraction(1, 90000), 3600, **settings)  # type: ignore[arg-type]  # any setting
 
 
 def places(timeline: Timeline, pts: list[int | None], duration: int = 0) -> list[int | str]:
