@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -91,3 +92,13 @@ def with_offending_keys(
             result = replace(result, keys=tuple(row["key"] for row in bad.collect()))
         shown.append(result)
     return shown
+
+
+def failure(severity: Severity) -> Status:
+    """The status of a check that does not hold."""
+    return "stopped" if severity == "stop" else "warned"
+
+
+def as_float(value: object) -> float | None:
+    """The value as the number of a result, where it is one."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

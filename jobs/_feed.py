@@ -26,13 +26,19 @@ class Due:
     """Parents to process, with a boolean `_deleted`, the version they are read at and how they were found.
 
     `instead` gives the whole snapshot, for when the change data turn out to have been vacuumed away: rows that come out
-    equal stay untouched.
+    equal stay untouched. `kept` is what was persisted for it, until `release`.
     """
 
     parents: DataFrame
     mode: str
     progress: Progress
     instead: Callable[[], Due] | None = None
+    kept: DataFrame | None = None
+
+    def release(self) -> None:
+        """Let go of what was persisted."""
+        if self.kept is not None:
+            self.kept.unpersist()
 
 
 def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebuild: bool) -> Due | None:
@@ -142,7 +148,7 @@ def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
     rows = lake.table(progress.table, version=progress.version)
     found = changed.join(rows.withColumn(DELETED, F.lit(False)), keys, "left")
     found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED)
-    return Due(parents=found, mode="changes", progress=progress)
+    return Due(parents=found, mode="changes", progress=progress, kept=changed)
 
 
 def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:

@@ -13,9 +13,9 @@ from visionlake.errors import UsageError, VisionlakeError
 from visionlake.expectations._checks import check_names, validate_severity
 from visionlake.expectations._gate import validate_expectations
 
-from ._audit import all_checks
 from ._config import Pipeline
 from ._feed import DELETED, find_due
+from ._judge import all_checks
 from ._lake import Lake
 from ._record import History, producer_of, read_history, resolved, settings_digest
 from ._report import Reporter, RunResult, StagePlan, StageResult

@@ -18,17 +18,19 @@ from visionlake.expectations import quarantine
 from visionlake.expectations._gate import prepare
 
 from . import _staging
-from ._audit import Audit, audit
-from ._feed import DELETED, MICROSECONDS, Due, find_due, find_replays, joined_key
+from ._audit import Audit, audit, dropped
+from ._cut import Cut, cut
+from ._feed import DELETED, Due, find_due, find_replays
 from ._lake import Lake
+from ._outputs import publish_quarantine, publish_tables
 from ._progress import watch
-from ._publish import Scope, near, publish
+from ._publish import near
 from ._record import DONE, History, Progress, Wave, producer_of, read_history, resolved, settings_digest, write_row
 from ._report import Reporter, StageResult
-from ._stage import Discovery, Stage, StageConfig
+from ._stage import Discovery, Input, Stage, StageConfig
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, Row
+    from pyspark.sql import DataFrame
 
     from ._tracking import Tracker
 
@@ -70,8 +72,8 @@ class StageRun:
         started = time.monotonic()
         self.history = read_history(self.lake, stage=self.stage.name, producer=self.producer)
         self.seen_lookups = self.history.lookups
-        self._ensure_tables()
-        self._resume_rebuild()
+        for table in (*self.stage.outputs, quarantine.TABLE):
+            self.lake.ensure(table)
         if self._finish_staged():
             self._feed()
         if self.result.status != "stopped":
@@ -90,13 +92,13 @@ class StageRun:
             self._record(wave, audited, status="stopped", outputs=[])
             self._count(wave, audited, status="stopped")
             return False
+        outputs: list[dict[str, Any]] = []
         if decision and decision.status == "dropped":
-            audited = _all_bad(self.stage, wave, audited)
-        outputs = (
-            [] if decision and decision.status == "dropped" else self._publish_tables(wave, audited, rows, parents)
-        )
+            audited = dropped(self.stage, wave, audited)
+        else:
+            outputs = publish_tables(self.lake, self.stage, wave, audited, rows=rows, parents=parents)
         self._step(wave, "table")
-        self._publish_quarantine(wave, audited, parents)
+        publish_quarantine(self.lake, self.stage, wave, audited, parents=parents)
         self._step(wave, "quarantine")
         self._record(
             wave, audited, status=decision.status if decision else "published", outputs=outputs, decision=decision
@@ -106,25 +108,14 @@ class StageRun:
         self._count(wave, audited, status="done")
         return True
 
-    def _resume_rebuild(self) -> None:
-        """A wave staged under today's settings, where others were published, is a rebuild's: it goes on."""
-        if self.history.settings_digest in (None, self.digest):
-            return
-        staged = _staging.staged_waves(self.lake, stage=self.stage.name)
-        if any(w.producer == self.producer and w.settings_digest == self.digest for w in staged):
-            self.rebuild = False
-
-    def _ensure_tables(self) -> None:
-        for table in (*self.stage.outputs, quarantine.TABLE):
-            self.lake.ensure(table)
-
     def _finish_staged(self) -> bool:
         """Finish what an earlier run staged; False where a gate stopped one of those waves."""
-        for wave in _staging.staged_waves(self.lake, stage=self.stage.name):
-            if wave.producer != self.producer:
-                continue
-            superseded = self.rebuild or wave.settings_digest != self.digest
-            if self.history.statuses.get(wave.wave_id) in DONE or superseded:
+        staged = [w for w in _staging.staged_waves(self.lake, stage=self.stage.name) if w.producer == self.producer]
+        current = [wave for wave in staged if wave.settings_digest == self.digest]
+        if current and self.history.settings_digest not in (None, self.digest):
+            self.rebuild = False  # what is staged is a rebuild's that was killed: it goes on
+        for wave in staged:
+            if self.history.statuses.get(wave.wave_id) in DONE or self.rebuild or wave not in current:
                 _staging.discard(self.lake, wave)
                 continue
             self.reporter.stage_started(self.stage.name, wave.rows_in, None)
@@ -177,7 +168,7 @@ class StageRun:
             if not self._next_wave(due, lookups=self.stage.inputs[1:]):
                 return
 
-    def _next_wave(self, due: Due, *, lookups: Sequence[Any]) -> bool:
+    def _next_wave(self, due: Due, *, lookups: Sequence[Input]) -> bool:
         """Stage and finish the next wave of `due`. False where nothing is left to do, or the gate stopped."""
         from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
@@ -185,55 +176,32 @@ class StageRun:
         if self._is_at_limit():  # by what an earlier run had staged
             return False
         try:
-            units, is_complete = self._cut(due)
+            part = self._cut(due)
         except PySparkException:
+            due.release()
             if due.instead is None:
                 raise
             due = due.instead()
-            units, is_complete = self._cut(due)
-        if not units:
+            part = self._cut(due)
+        if not part.units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)
             return False
-        wave = self._header(due, units=units, is_complete=is_complete, lookups=lookups)
+        wave = self._header(due, part, lookups=lookups)
         # Literal values let Delta skip the files of other parents.
         parents = due.parents.where(near(self.stage.unit, wave.units))
         parents = parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
         self._stage_wave(wave, parents)
-        return self.finish(wave) and not is_complete and not self._is_at_limit()
+        due.release()
+        return self.finish(wave) and not part.is_last and not self._is_at_limit()
 
-    def _cut(self, due: Due) -> tuple[list[Row], bool]:
-        """The units of the next wave, at least one, bounded by parents and estimated rows; whether it is the last."""
-        from pyspark.sql import functions as F
-
-        config, unit = self.config, F.col(self.stage.unit)
-        weight = F.expr(self.stage.weight(config)) if self.stage.weight else F.lit(1.0)
-        size = F.expr(self.stage.row_bytes(config)) if self.stage.row_bytes else F.lit(0.0)
-        most = min(config.max_wave_parents, self._left()) if self.limit else config.max_wave_parents
-        sums = due.parents.groupBy(unit.alias("unit")).agg(
-            F.count("*").alias("parents"),
-            F.count_if(F.col(DELETED)).alias("deleted"),
-            F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight)).alias("weight"),
-            F.sum(F.when(F.col(DELETED), 0.0).otherwise(weight * size)).alias("bytes"),
-        )
-        found = sums.orderBy("unit").limit(most + 1).collect()
-        if not self.result.waves:
-            self.total_parents = len(found) if len(found) <= most else (sums.count() if not self.limit else most)
-            estimate = (
-                int(sum(row["weight"] or 0 for row in found)) if len(found) <= most and self.stage.weight else None
-            )
-            if found:
-                self.reporter.stage_started(self.stage.name, self.total_parents, estimate)
-        units: list[Row] = []
-        rows = parents = mib = 0.0
-        for row in found[:most]:
-            rows, parents = rows + (row["weight"] or 0.0), parents + row["parents"]
-            mib += (row["bytes"] or 0.0) / 2**20
-            too_much = rows > config.max_wave_rows or mib > config.max_wave_mib
-            if units and (too_much or parents > max(most, config.max_wave_rows)):
-                break
-            units.append(row)
-        return units, len(units) == len(found)
+    def _cut(self, due: Due) -> Cut:
+        left = self._left() if self.limit else None
+        part = cut(due.parents, self.stage, self.config, left=left, is_first=not self.result.waves)
+        if part.units and part.due_units is not None:
+            self.total_parents = part.due_units
+            self.reporter.stage_started(self.stage.name, part.due_units, part.due_rows)
+        return part
 
     def _left(self) -> int:
         return max(0, (self.limit or 0) - self.units_done)
@@ -241,9 +209,9 @@ class StageRun:
     def _is_at_limit(self) -> bool:
         return bool(self.limit) and not self._left()
 
-    def _header(self, due: Due, *, units: Sequence[Row], is_complete: bool, lookups: Sequence[Any]) -> Wave:
+    def _header(self, due: Due, part: Cut, *, lookups: Sequence[Input]) -> Wave:
         sequence = self.history.sequence + 1
-        moved = replace(due.progress, last_key=units[-1]["unit"] if units else None, is_complete=is_complete)
+        moved = replace(due.progress, last_key=part.keys[-1] if part.units else None, is_complete=part.is_last)
         return Wave(
             wave_id=f"{self.run_id}-{self.stage.name}-{sequence}",
             run_id=self.run_id,
@@ -257,9 +225,9 @@ class StageRun:
             config=resolved(self.config),
             settings_digest=self.digest,
             parent_key=list(self.stage.key_of_parent),
-            units=[row["unit"] for row in units],
-            rows_in=sum(row["parents"] for row in units),
-            rows_deleted=sum(row["deleted"] for row in units),
+            units=part.keys,
+            rows_in=part.parents,
+            rows_deleted=part.deleted,
             lookups={i.table.name: self.lake.version(i.table.name) for i in lookups if self.lake.exists(i.table.name)},
         )
 
@@ -290,59 +258,6 @@ class StageRun:
 
         return progressed
 
-    def _publish_tables(self, wave: Wave, audited: Audit, rows: DataFrame, parents: DataFrame) -> list[dict[str, Any]]:
-        written = []
-        for output in audited.outputs:
-            extra = [c for c in output.table.columns if c.name not in self._declared(output.table.name)]
-            if extra:
-                self.lake.ensure(self._table(output.table.name), extra=extra)
-            scope = self._scope(wave, output.table.name, output.rows, rows, parents)
-            version = (
-                publish(self.lake, output.table, output.rows, count=output.count, scope=scope) if scope.values else None
-            )
-            if version is None and output.count:  # an earlier attempt has written them, or they were there
-                version = self.lake.version(output.table.name)
-            if version is not None:
-                written.append({"table": output.table.name, "version": version})
-        return written
-
-    def _scope(self, wave: Wave, name: str, good: DataFrame, rows: DataFrame, parents: DataFrame) -> Scope:
-        from pyspark.sql import functions as F
-
-        pruning, keys, values = self.stage.unit, None, wave.units
-        if self.stage.keeps_children:
-            pruning = self._table(name).key[0]
-            values = [r[0] for r in good.select(pruning).distinct().collect()] if pruning != self.stage.unit else values
-        else:
-            keys = self._replaced(rows, parents)
-        where: Column | None = F.col("model_id") == wave.producer if self.stage.producer else None
-        version = wave.progress.version
-        head = -1 if version is None else self.lake.version(wave.progress.table)
-        return Scope(pruning=pruning, values=values, parents=keys, version=version, head=head, where=where)
-
-    def _replaced(self, rows: DataFrame, parents: DataFrame) -> DataFrame:
-        """Parents whose children are replaced: all but those that could not be read just now."""
-        from pyspark.sql import functions as F
-
-        keys = parents.select(*self.stage.key_of_parent)
-        if not self.stage.unreadable or "error" not in rows.columns:
-            return keys
-        away = rows.where(F.col("error.reason").isin(*self.stage.unreadable)).select(*self.stage.key_of_parent)
-        return keys.join(F.broadcast(away.distinct()), list(self.stage.key_of_parent), "left_anti")
-
-    def _publish_quarantine(self, wave: Wave, audited: Audit, parents: DataFrame) -> None:
-        from pyspark.sql import functions as F
-
-        keys = parents.select(joined_key(self.stage.key_of_parent).alias("input_key")).distinct()
-        is_unit = tuple(wave.parent_key) == (self.stage.unit,)
-        scope = Scope(
-            pruning="input_key",
-            values=wave.units if is_unit else [row[0] for row in keys.collect()],
-            parents=keys,
-            where=(F.col("stage") == wave.stage) & (F.col("producer") == wave.producer),
-        )
-        publish(self.lake, quarantine.TABLE, audited.bad, count=audited.quarantined, scope=scope)
-
     def _record(
         self, wave: Wave, audited: Audit, *, status: str, outputs: Sequence[Any], decision: Decision | None = None
     ) -> None:
@@ -363,7 +278,7 @@ class StageRun:
 
     def _record_nothing(self, due: Due) -> None:
         """Nothing of what changed matters to this stage: move its progress, so that it is not looked at again."""
-        wave = self._header(due, units=(), is_complete=True, lookups=())
+        wave = self._header(due, Cut(units=(), is_last=True, due_units=0, due_rows=0), lookups=())
         write_row(
             self.lake,
             wave,
@@ -405,12 +320,6 @@ class StageRun:
     def _step(self, wave: Wave, step: str) -> None:
         self.reporter.step(self.stage.name, wave.wave_id, step)
 
-    def _table(self, name: str) -> Any:
-        return next(table for table in self.stage.outputs if table.name == name)
-
-    def _declared(self, name: str) -> Sequence[str]:
-        return self._table(name).column_names
-
 
 def _get_ready(tracker: Tracker) -> None:
     """Import what judging and tracking need, seconds of work, while Spark computes the wave."""
@@ -428,35 +337,3 @@ def _worst(before: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:
         if old is None or rank.get(check.status, 0) >= rank.get(old.status, 0):
             merged[check.name] = check
     return tuple(merged.values())
-
-
-def _all_bad(stage: Stage, wave: Wave, audited: Audit) -> Audit:
-    """A dropped wave: every row that would have been published goes to quarantine instead."""
-    from pyspark.sql import functions as F
-
-    parts = []
-    for output in audited.outputs:
-        held = output.rows
-        if not {*stage.key_of_parent} <= {*held.columns}:  # facts of content; the place that led to it is kept
-            continue
-        shown = [c.name for c in output.table.columns if c.type != "binary" and not c.volatile]
-        parts.append(
-            held.select(
-                F.lit(wave.stage).alias("stage"),
-                F.lit(wave.producer).alias("producer"),
-                joined_key(stage.key_of_parent).alias("input_key"),
-                joined_key(output.table.key).alias("output_key"),
-                F.lit("wave_dropped").alias("reason"),
-                F.lit(f"wave {wave.wave_id} was dropped").alias("message"),
-                F.to_json(F.struct(*shown), {"timestampFormat": MICROSECONDS}).alias("payload"),
-                F.lit(wave.run_id).alias("run_id"),
-                F.lit(wave.wave_id).alias("wave_id"),
-                F.current_timestamp().alias("at"),
-                F.lit(None).cast("timestamp").alias("replay_requested_at"),
-            )
-        )
-    bad = audited.bad
-    for part in parts:
-        bad = bad.unionByName(part)
-    reasons: Mapping[str, int] = {**audited.reasons, "wave_dropped": audited.published}
-    return replace(audited, bad=bad, published=0, quarantined=audited.quarantined + audited.published, reasons=reasons)

@@ -82,7 +82,8 @@ class Stage:
 
     `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many
     rows a parent yields, and `row_bytes(config)` how many bytes one of them has. `measure(rows, parents, config)`
-    returns one row of more numbers for the gate's checks.
+    returns one row of more numbers for the gate's checks; beside a number `x` it may tell `x_keys`, an array of some
+    offending keys.
     `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the

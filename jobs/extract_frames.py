@@ -7,15 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionlake.expectations import frames, media, sources
+from visionlake.expectations._checks import SHOWN_KEYS
 from visionlake.expectations._table import ERROR_TYPE, Column
+from visionlake.jobs._deal import deal_out
 from visionlake.jobs._fields import Fps, Seconds
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
 from visionlake.udfs.frame_types import FrameOptions, Limits
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
 UNKNOWN_DURATION_S = 60.0
+MOST_TASKS = 10_000
 STILL_AWAY = frozenset({"source_missing", "source_changed", "read_failed"})
 
 
@@ -62,9 +66,7 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     place = present.agg(F.min_by(F.struct("uri", "size_bytes", "mtime"), F.struct("first_seen", "uri")).alias("place"))
     found = inputs["media"].join(place, "media_id", "left")
     picked = found.select("media_id", "kind", "duration_s", "place.uri", "place.size_bytes", "place.mtime")
-    longest_first = picked.orderBy(F.col("duration_s").desc_nulls_last()).drop("duration_s").coalesce(1)
-    # One file a task, dealt out in order: the longest start first, and no task holds two while another has none.
-    return decode(longest_first.repartition(max(1, min(picked.count(), 10_000))), config)
+    return decode(deal_out(picked, by="duration_s", key="media_id", most=MOST_TASKS).drop("duration_s"), config)
 
 
 def decode(rows: DataFrame, config: Config, *, passed: Sequence[str] = ()) -> DataFrame:
@@ -119,9 +121,19 @@ def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     off = F.abs(found - F.col("expected")) > F.greatest(F.lit(2.0), 0.1 * F.col("expected"))
     return joined.agg(
         F.coalesce(F.sum("backward"), F.lit(0.0)).alias("pts_backward_steps"),
+        _some_media(F.col("backward") > 0).alias("pts_backward_steps_keys"),
         F.coalesce(F.sum("same") / F.sum("found"), F.lit(0.0)).alias("frozen_share"),
+        _some_media(F.col("same") > 0.5 * F.col("found")).alias("frozen_share_keys"),
         F.coalesce(F.avg(off.cast("double")), F.lit(0.0)).alias("extracted_count_off_share"),
+        _some_media(off).alias("extracted_count_off_share_keys"),
     )
+
+
+def _some_media(bad: SparkColumn) -> SparkColumn:
+    """The ids of some media for which `bad` holds, the same ones every time."""
+    from pyspark.sql import functions as F
+
+    return F.slice(F.array_sort(F.collect_set(F.when(bad, F.col("media_id")))), 1, SHOWN_KEYS)
 
 
 def expected(config: Config) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from visionlake.expectations import media, sources
 from visionlake.expectations._table import ERROR_TYPE, arrow_type
+from visionlake.jobs._deal import deal_out
 from visionlake.jobs._discovery import find_due_files
 from visionlake.jobs._lake import struct_type
 from visionlake.jobs._stage import Stage, StageConfig, setting
@@ -82,7 +83,8 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     schema = StructType(list(due.schema.fields)).add("media_id", "string")
     schema = schema.add("media", media_type).add("error", error_type)
     same = F.when(F.col("action") == "update", F.col("known.media_id"))
-    read = _dealt_out(due).mapInArrow(work, schema).withColumn("media_id", F.coalesce(same, F.col("media_id")))
+    dealt = deal_out(due, by="size_bytes", key="uri", most=_tasks(due))
+    read = dealt.mapInArrow(work, schema).withColumn("media_id", F.coalesce(same, F.col("media_id")))
 
     known = F.col("known")
     has_error = F.col("error.reason").isNotNull()
@@ -146,15 +148,9 @@ def _sources_row(due: DataFrame, *, described: Column, **values: Column) -> Colu
     return F.struct(*(values[name].cast(ddl).alias(name) for name, ddl in types.items()))
 
 
-def _dealt_out(due: DataFrame) -> DataFrame:
-    """The files in tasks, largest first, dealt out like cards, so that no task has all the large ones."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    most = max(TASKS, int(due.sparkSession.conf.get("spark.sql.shuffle.partitions") or TASKS))
-    tasks = max(1, min(due.count(), most))
-    place = F.row_number().over(Window.orderBy(F.desc_nulls_last("size_bytes"), "uri")) - 1
-    return due.withColumn("_task", (place % tasks).cast("int")).repartitionById(tasks, "_task").drop("_task")
+def _tasks(due: DataFrame) -> int:
+    """A cluster that shuffles into more partitions than usual has the cores for them."""
+    return max(TASKS, int(due.sparkSession.conf.get("spark.sql.shuffle.partitions") or TASKS))
 
 
 STAGE = Stage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -40,6 +41,8 @@ _ENVIRONMENT = {
 }
 _STDERR_TAIL_BYTES = 2000
 _CLOSE_S = 2.0
+
+_kept: dict[tuple[int, Limits], Decoder] = {}
 
 
 class Decoder:
@@ -160,6 +163,15 @@ class Decoder:
                 f"{self.limits.max_pixels} pixels",
             )
         return MediaError(header["reason"], header["message"], header["payload"])
+
+
+def kept_decoder(limits: Limits) -> Decoder:
+    """The process's decoder, kept between batches and tasks: to start a child costs more than to read most media."""
+    key = (os.getpid(), limits)
+    if key not in _kept:
+        _kept[key] = Decoder(limits=limits)
+        atexit.register(_kept[key].close)
+    return _kept[key]
 
 
 class _Child:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Literal
@@ -11,7 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from . import uris
-from ._decoder import Decoder
+from ._decoder import kept_decoder
 from ._errors import MediaError
 from ._kinds import identify
 from .frame_types import Frame, FrameError, FrameOptions, Limits
@@ -19,8 +17,6 @@ from .hashing import content_hash
 
 MAX_BATCH_ROWS = 256
 MAX_BATCH_BYTES = 64 << 20
-
-_decoders: dict[tuple[int, Limits], Decoder] = {}
 
 
 def extract_frames(
@@ -62,7 +58,7 @@ def _media_rows(media: dict[str, Any], options: FrameOptions, limits: Limits) ->
         if known["media_id"] is None:
             known["media_id"] = _hash(uri)
         kind = media.get("kind") or _kind(uri)
-        for found in _decoder(limits).frames(uri, kind=kind, options=options):
+        for found in kept_decoder(limits).frames(uri, kind=kind, options=options):
             yield known | _row(found)
         _check_unchanged(uri, {"size_bytes": before.size_bytes, "mtime": before.mtime})
     except MediaError as error:
@@ -103,12 +99,3 @@ def _hash(uri: str) -> str:
 def _kind(uri: str) -> Literal["video", "image"]:
     with uris.open_input(uri) as file:
         return identify(file).kind
-
-
-def _decoder(limits: Limits) -> Decoder:
-    """The process's decoder, kept between batches and tasks: to start a child costs more than to read most media."""
-    key = (os.getpid(), limits)
-    if key not in _decoders:
-        _decoders[key] = Decoder(limits=limits)
-        atexit.register(_decoders[key].close)
-    return _decoders[key]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, cast
 
 import pyarrow as pa
 
-from ._decoder import Decoder
+from ._decoder import kept_decoder
 from ._errors import MediaError
 from ._kinds import HEAD_BYTES, sniff
 from .frame_types import Limits
@@ -36,19 +35,13 @@ def inspect_media(
     no `media`; reasons: hidden_file, empty_file, too_large, not_media, source_missing, read_failed,
     changed_while_read, and all of `probe_media` and of the decoder's limits.
     """
-    decoder = _decoder(limits)
+    decoder = kept_decoder(limits)
     for batch in batches:
         rows = [
             _inspect(row, probe=decoder.probe, keep_position=keep_position, max_bytes=max_bytes)
             for row in batch.select(["uri", "size_bytes", "mtime"]).to_pylist()
         ]
         yield _to_batch(batch, rows, schema)
-
-
-@lru_cache(maxsize=1)
-def _decoder(limits: Limits) -> Decoder:
-    """One decoder per worker process, kept between batches and tasks; its child ends with the worker."""
-    return Decoder(limits=limits)
 
 
 def is_hidden(uri: str) -> bool:

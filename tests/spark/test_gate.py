@@ -8,13 +8,14 @@ from decimal import Decimal
 import pytest
 
 from visionlake.errors import ConfigError
-from visionlake.expectations import _gate
+from visionlake.expectations._checks import with_offending_keys
 from visionlake.expectations._gate import (
+    _gx,
     judge_profile,
     judge_rows,
     load_expectations,
+    prepare,
     validate_expectations,
-    with_offending_keys,
 )
 from visionlake.expectations._table import Check
 
@@ -85,7 +86,7 @@ def test_the_context_of_a_notebook_stays_current():
     from great_expectations.data_context.data_context.context_factory import project_manager
 
     theirs = gx.get_context(mode="ephemeral")
-    _gate._new_context.cache_clear()
+    _gx._new_context.cache_clear()
     try:
         judge(STEPS, 0)
         assert project_manager.get_current_project() is theirs
@@ -237,6 +238,6 @@ def test_a_missing_file_says_so(tmp_path):
     ],
 )
 def test_wrong_expectations_are_refused_before_work_starts(item, message):
-    _gate.prepare()
+    prepare()
     with pytest.raises(ConfigError, match=message):
         validate_expectations([item])

@@ -10,8 +10,8 @@ import pytest
 
 from visionlake.errors import ConfigError
 from visionlake.expectations import frames
-from visionlake.expectations._checks import Status, did_you_mean
-from visionlake.expectations._gate import CheckResult, check_names, validate_expectations, validate_severity
+from visionlake.expectations._checks import CheckResult, Status, check_names, did_you_mean, validate_severity
+from visionlake.expectations._gate import validate_expectations
 from visionlake.expectations._table import Severity
 
 

@@ -51,7 +51,7 @@ class HereDecoder:
 @pytest.fixture
 def decoder(monkeypatch: pytest.MonkeyPatch) -> HereDecoder:
     here = HereDecoder(limits=Limits())
-    monkeypatch.setattr(module, "_decoder", lambda limits: here)
+    monkeypatch.setattr(module, "kept_decoder", lambda limits: here)
     return here
 
 
@@ -144,7 +144,6 @@ def test_with_the_decoder_process(tmp_path: Path) -> None:
     assert [row["error"] and row["error"]["reason"] for row in rows] == [None, None, "unreadable"]
     assert rows[2]["error"]["message"] == "the gif header cannot be read: cannot identify image file"
     assert [row["media"] and row["media"]["picture"]["bit_depth"] for row in rows] == [8, 16, None]
-    module._decoder.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ from visionlake.udfs.uris import to_uri
 
 SCHEMA = TABLE.arrow_schema(with_error=True)
 LIMITS = Limits(stall_s=30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_decoder() -> Iterator[None]:
-    yield
-    while module._decoders:
-        module._decoders.popitem()[1].close()
 
 
 @pytest.fixture(scope="module")

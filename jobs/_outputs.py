@@ -1,0 +1,81 @@
+"""Publishes what an audit let through, each part in the scope of its wave: the stage's tables, then the quarantine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from visionlake.expectations import quarantine
+from visionlake.expectations._table import Table
+
+from ._audit import Audit, unread_parents
+from ._feed import joined_key
+from ._lake import Lake
+from ._publish import Scope, publish
+from ._record import Wave
+from ._split import Output
+from ._stage import Stage
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+
+def publish_tables(
+    lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, rows: DataFrame, parents: DataFrame
+) -> list[dict[str, Any]]:
+    """Publish the good rows of a wave; returns the tables that hold them, with their Delta versions."""
+    declared = {table.name: table for table in stage.outputs}
+    written = []
+    for output in audited.outputs:
+        table = declared[output.table.name]
+        extra = [column for column in output.table.columns if column.name not in table.column_names]
+        if extra:
+            lake.ensure(table, extra=extra)
+        scope = _scope(lake, stage, wave, output, rows=rows, parents=parents)
+        version = publish(lake, output.table, output.rows, count=output.count, scope=scope) if scope.values else None
+        if version is None and output.count:  # an earlier attempt has written them, or they were there
+            version = lake.version(table.name)
+        if version is not None:
+            written.append({"table": table.name, "version": version})
+    return written
+
+
+def publish_quarantine(lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, parents: DataFrame) -> None:
+    """Publish the bad rows of a wave, in place of all that its parents had in quarantine."""
+    from pyspark.sql import functions as F
+
+    keys = parents.select(joined_key(stage.key_of_parent).alias("input_key")).distinct()
+    is_unit = tuple(wave.parent_key) == (stage.unit,)
+    scope = Scope(
+        pruning="input_key",
+        values=wave.units if is_unit else [row[0] for row in keys.collect()],
+        parents=keys,
+        where=(F.col("stage") == wave.stage) & (F.col("producer") == wave.producer),
+    )
+    publish(lake, quarantine.TABLE, audited.bad, count=audited.quarantined, scope=scope)
+
+
+def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, rows: DataFrame, parents: DataFrame) -> Scope:
+    from pyspark.sql import functions as F
+
+    where: Column | None = F.col("model_id") == wave.producer if stage.producer else None
+    version = wave.progress.version
+    head = -1 if version is None else lake.version(wave.progress.table)
+    pruning, values = _pruning(stage, wave, output.table, output.rows)
+    replaced = None if stage.keeps_children else _replaced(stage, rows=rows, parents=parents)
+    return Scope(pruning=pruning, values=values, parents=replaced, version=version, head=head, where=where)
+
+
+def _pruning(stage: Stage, wave: Wave, table: Table, good: DataFrame) -> tuple[str, list[str]]:
+    """The column that a table is clustered by, and its values in this wave."""
+    column = table.key[0] if stage.keeps_children else stage.unit
+    if column == stage.unit:
+        return column, list(wave.units)
+    return column, [row[0] for row in good.select(column).distinct().collect()]
+
+
+def _replaced(stage: Stage, *, rows: DataFrame, parents: DataFrame) -> DataFrame:
+    """Parents whose children are replaced: all but those that could not be read just now."""
+    from pyspark.sql import functions as F
+
+    keys, away = parents.select(*stage.key_of_parent), unread_parents(stage, rows)
+    return keys if away is None else keys.join(F.broadcast(away), list(stage.key_of_parent), "left_anti")
