@@ -17,7 +17,7 @@ from ._config import Pipeline
 from ._feed import DELETED, find_due
 from ._judge import all_checks
 from ._lake import Lake
-from ._record import History, producer_of, read_history, resolved, settings_digest
+from ._record import History, producer_of, read_histories, read_history, resolved, settings_digest
 from ._report import Reporter, RunResult, StagePlan, StageResult
 from ._runner import StageRun
 from ._stage import Discovery, Stage, StageConfig
@@ -131,16 +131,19 @@ def _stages_to_rebuild(
 ) -> set[str]:
     """Stages whose settings changed since they published, and those named. UsageError for those without `rebuild`."""
     changed: dict[str, str] = {}
+    histories = read_histories(lake)
     for stage, config in chosen:
         if stage.producer:
             continue
         producer, digest = producer_of(stage, config), settings_digest(config)
-        history = read_history(lake, stage=stage.name, producer=producer)
+        history = histories.get((stage.name, producer), History())
+        if history.settings_digest in (None, digest):
+            continue
         # A wave that is staged under today's settings: the rebuild was asked for already.
         begun = any(
             w.producer == producer and w.settings_digest == digest for w in staged_waves(lake, stage=stage.name)
         )
-        if history.settings_digest not in (None, digest) and not begun:
+        if not begun:
             changed[stage.name] = _differences(history, config)
     if changed and not rebuild:
         raise UsageError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionlake import __version__
 from visionlake.expectations import waves
@@ -15,6 +15,9 @@ from visionlake.expectations import waves
 from ._config import resolved
 from ._lake import Lake, struct_type
 from ._stage import Stage, StageConfig
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, Row
 
 DONE = ("published", "released", "dropped")
 
@@ -69,7 +72,10 @@ class Wave:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What `waves` knows of one producer: how far it got, under which settings, and the status of each wave."""
+    """What `waves` knows of one producer: how far it got, under which settings, and the status of waves.
+
+    `statuses` has the waves that are not done, those of this run, and those that were asked for.
+    """
 
     progress: Progress | None = None
     mode: str | None = None
@@ -115,19 +121,38 @@ def producer_of(stage: Stage, config: StageConfig) -> str:
     return stage.producer(config) if stage.producer else stage.name
 
 
-def read_history(lake: Lake, *, stage: str, producer: str) -> History:
-    """Everything `waves` says of a producer, in one read."""
-    if not lake.exists("waves"):
-        return History()
+def read_history(lake: Lake, *, stage: str, producer: str, staged: Collection[str] = ()) -> History:
+    """What `waves` says of a producer. Of published waves only those in `staged` have their status in it."""
     from pyspark.sql import functions as F
 
-    rows = lake.table("waves").where((F.col("stage") == stage) & (F.col("producer") == producer)).collect()
-    statuses = {row["wave_id"]: row["status"] for row in rows}
-    sequence = max((row["sequence"] for row in rows), default=0)
-    done = [row for row in rows if row["status"] in DONE]
-    if not done:
-        return History(statuses=statuses, sequence=sequence)
-    last = max(done, key=lambda row: row["sequence"])
+    where = (F.col("stage") == stage) & (F.col("producer") == producer)
+    return read_histories(lake, where=where, staged=staged).get((stage, producer), History())
+
+
+def read_histories(
+    lake: Lake, *, where: Column | None = None, staged: Collection[str] = ()
+) -> dict[tuple[str, str], History]:
+    """The same of every stage and producer at once. However many waves there were, few rows reach the driver."""
+    if not lake.exists("waves"):
+        return {}
+    from pyspark.sql import functions as F
+
+    is_done, sequence = F.col("status").isin(*DONE), F.col("sequence")
+    is_told = ~is_done | F.col("wave_id").isin(*staged) if staged else ~is_done
+    rows = lake.table("waves") if where is None else lake.table("waves").where(where)
+    found = rows.groupBy("stage", "producer").agg(
+        F.max(sequence).alias("sequence"),
+        F.max_by(F.struct("inputs", "mode", "settings_digest", "config"), F.when(is_done, sequence)).alias("last"),
+        F.collect_list(F.when(is_told, F.struct("wave_id", "status"))).alias("told"),
+    )
+    return {(row["stage"], row["producer"]): _history(row) for row in found.collect()}
+
+
+def _history(row: Row) -> History:
+    statuses = {told["wave_id"]: told["status"] for told in row["told"]}
+    last = row["last"]
+    if last is None:
+        return History(statuses=statuses, sequence=row["sequence"])
     return History(
         progress=Progress(**last["inputs"][0].asDict()),
         mode=last["mode"],
@@ -135,7 +160,7 @@ def read_history(lake: Lake, *, stage: str, producer: str) -> History:
         settings_digest=last["settings_digest"],
         config=json.loads(last["config"]),
         statuses=statuses,
-        sequence=sequence,
+        sequence=row["sequence"],
     )
 
 

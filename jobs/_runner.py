@@ -70,11 +70,14 @@ class StageRun:
     def execute(self) -> StageResult:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
         started = time.monotonic()
-        self.history = read_history(self.lake, stage=self.stage.name, producer=self.producer)
+        staged = [w for w in _staging.staged_waves(self.lake, stage=self.stage.name) if w.producer == self.producer]
+        self.history = read_history(
+            self.lake, stage=self.stage.name, producer=self.producer, staged=[wave.wave_id for wave in staged]
+        )
         self.seen_lookups = self.history.lookups
         for table in (*self.stage.outputs, quarantine.TABLE):
             self.lake.ensure(table)
-        if self._finish_staged():
+        if self._finish_staged(staged):
             self._feed()
         if self.result.status != "stopped":
             self._replay()
@@ -108,9 +111,8 @@ class StageRun:
         self._count(wave, audited, status="done")
         return True
 
-    def _finish_staged(self) -> bool:
+    def _finish_staged(self, staged: Sequence[Wave]) -> bool:
         """Finish what an earlier run staged; False where a gate stopped one of those waves."""
-        staged = [w for w in _staging.staged_waves(self.lake, stage=self.stage.name) if w.producer == self.producer]
         current = [wave for wave in staged if wave.settings_digest == self.digest]
         if current and self.history.settings_digest not in (None, self.digest):
             self.rebuild = False  # what is staged is a rebuild's that was killed: it goes on

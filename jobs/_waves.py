@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import UsageError
@@ -14,25 +14,33 @@ from ._runner import Decision, StageRun
 from ._tracking import make_tracker
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from ._config import Pipeline
     from ._lake import Lake
 
 
 def list_waves(lake: Lake, *, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of `waves`, newest first, and staged waves that have none yet (status `staged`)."""
-    recorded = [] if not lake.exists("waves") else [row.asDict(recursive=True) for row in lake.table("waves").collect()]
-    known = {row["wave_id"] for row in recorded}
-    waiting = [_as_row(wave) for wave in _all_staged(lake) if wave.wave_id not in known]
-    rows = sorted((*recorded, *waiting), key=lambda row: (str(row["started_at"]), row["sequence"]), reverse=True)
-    return rows[:limit]
+    from pyspark.sql import functions as F
+
+    staged = _all_staged(lake)
+    rows: list[dict[str, Any]] = []
+    if lake.exists("waves"):
+        found = lake.table("waves").orderBy(F.desc("started_at"), F.desc("sequence"))
+        rows = _as_dicts(found if limit is None else found.limit(limit))
+    known = {row["wave_id"] for row in rows} | {row["wave_id"] for row in _recorded(lake, [w.wave_id for w in staged])}
+    rows += [_as_row(wave) for wave in staged if wave.wave_id not in known]
+    return sorted(rows, key=lambda row: (str(row["started_at"]), row["sequence"]), reverse=True)[:limit]
 
 
 def show_wave(lake: Lake, wave_id: str) -> Mapping[str, Any]:
     """One wave's row. Raises UsageError for an unknown id."""
-    rows = {row["wave_id"]: row for row in list_waves(lake)}
-    if wave_id not in rows:
-        raise UsageError(f"no wave {wave_id!r}; `visionlake waves list` shows {len(rows)} of them")
-    return rows[wave_id]
+    staged = [wave for wave in _all_staged(lake) if wave.wave_id == wave_id]
+    rows = [*_recorded(lake, [wave_id]), *map(_as_row, staged)]
+    if not rows:
+        raise UsageError(f"no wave {wave_id!r}; `visionlake waves list` shows those there are")
+    return rows[0]
 
 
 def release(lake: Lake, wave_id: str, *, who: str, why: str, pipeline: Pipeline) -> None:
@@ -57,7 +65,7 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
     reporter = Reporter()
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
     job = StageRun(stage=stage, config=config, lake=lake, run_id=wave.run_id, reporter=reporter, tracker=tracker)
-    job.history = read_history(lake, stage=stage.name, producer=wave.producer)
+    job.history = read_history(lake, stage=stage.name, producer=wave.producer, staged=[wave_id])
     if job.history.statuses.get(wave_id) in DONE:
         raise UsageError(f"wave {wave_id} is {job.history.statuses[wave_id]} already")
     try:
@@ -68,6 +76,19 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
 
 def _all_staged(lake: Lake) -> list[Wave]:
     return _staging.staged_waves(lake, stage="*")
+
+
+def _recorded(lake: Lake, wave_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that `waves` has of some waves."""
+    from pyspark.sql import functions as F
+
+    if not wave_ids or not lake.exists("waves"):
+        return []
+    return _as_dicts(lake.table("waves").where(F.col("wave_id").isin(*wave_ids)))
+
+
+def _as_dicts(rows: DataFrame) -> list[dict[str, Any]]:
+    return [row.asDict(recursive=True) for row in rows.collect()]
 
 
 def _as_row(wave: Wave) -> dict[str, Any]:

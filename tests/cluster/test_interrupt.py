@@ -17,7 +17,7 @@ from visionlake.jobs._report import Reporter
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-VIDEOS, COUNT = 3, 1500
+VIDEOS, COUNT = 3, 700
 
 
 @pytest.fixture

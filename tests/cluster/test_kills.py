@@ -122,7 +122,9 @@ def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
     return told["wave_id"]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=pytest.mark.long if step in ("judged", "quarantine") else ()) for step in STEPS]
+)
 def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
     lakes, before = ingested, published(ingested.lake)["extract_frames"]
     drivers.append(lakes.driver("extract_frames", step, stages="extract_frames"))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def spark() -> Iterator[SparkSession]:
     from visionlake.jobs._session import get_session
 
-    session = get_session(app_name="visionlake-tests")
+    # Minutes in one JVM: here Java's optimising compiler pays, other than in a run of seconds.
+    settings = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4"}
+    session = get_session(settings=settings, app_name="visionlake-tests")
     yield session
     session.stop()

@@ -178,7 +178,7 @@ def test_a_planted_bad_batch_stops_then_is_judged_again_without_decoding(world: 
     decoded.clear()
     stopped = world.run(*strict)
     assert stopped.exit_code == 3 and len(decoded) == 3
-    bad_ids = {row["media_id"] for row in world.rows("sources", "uri LIKE '%bad%'")}
+    bad_ids = {row["media_id"] for row in world.rows("sources", "uri LIKE '%/bad%'")}
     told = [check for check in stopped.stages[-1].checks if check.status == "stopped"]
     assert told and all({key.split("/")[0] for key in check.keys} == bad_ids for check in told)
     assert world.lake.version("frames") == version and not world.rows("quarantine", "stage = 'extract_frames'")
