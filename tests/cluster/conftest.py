@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from spark_session import start
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[SparkSession]:
-    from visionlake.jobs._session import get_session
-
-    session = get_session(app_name="visionlake-cluster-tests")
+    session = start()
     yield session
     session.stop()

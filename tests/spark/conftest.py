@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from spark_session import start
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    from visionlake.jobs._session import get_session
-
-    # Minutes in one JVM: here Java's optimising compiler pays, other than in a run of seconds.
-    settings = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4"}
-    session = get_session(settings=settings, app_name="visionlake-tests")
+    session = start()
     yield session
     session.stop()

@@ -1,0 +1,19 @@
+"""How tests start a local Spark session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def start() -> SparkSession:
+    """A local session. All tests share one JVM, even where they stop the session, so that the first start decides.
+
+    It lives for minutes: there Java's optimising compiler pays, other than in a run of seconds.
+    """
+    from visionlake.jobs._session import get_session
+
+    settings = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4"}
+    return get_session(settings=settings, app_name="visionlake-tests")
