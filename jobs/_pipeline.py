@@ -110,10 +110,14 @@ def _failed(job: StageRun, message: str) -> StageResult:
 
 
 def _summary(error: Exception) -> str:
-    """One line that says what happened: of a worker's trace its last line, of a JVM's its first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    python = [line for line in lines if line[:1].isalpha() and "Error: " in line and not line.startswith("at ")]
-    return f"{type(error).__name__}: {(python or lines or ['no message'])[-1 if python else 0][:500]}"
+    """One line that says what happened: a worker's own error, else that it crashed, else what the JVM says first."""
+    lines = [line.strip().removeprefix("Caused by: ") for line in str(error).splitlines() if line.strip(" :")]
+    errors = [line for line in lines if "Error: " in line and line[:1].isalpha()]
+    python = [line for line in errors if not line.startswith(("at ", "java.", "org.", "scala."))]
+    crashes = [line for line in lines if "Python worker exited" in line]
+    jvm = [line for line in lines if not line.startswith("An error occurred while calling")]
+    telling = [*python[-1:], *crashes[-1:], *jvm[:1], "no message"][0]
+    return f"{type(error).__name__}: {telling.lstrip(': ')[:500]}"
 
 
 def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> str | None:
