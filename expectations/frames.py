@@ -36,7 +36,7 @@ TABLE = Table(
         Rule(name="time_base_invalid", holds="time_base_num > 0 AND time_base_den > 0", message="time base > 0"),
         Rule(
             name="time_mismatch",
-            holds="abs(pts_s - pts * time_base_num / time_base_den) < 1e-6 * greatest(1, abs(pts_s))",
+            holds="abs(pts_s - CAST(pts AS DOUBLE) * time_base_num / time_base_den) < 1e-6 * greatest(1, abs(pts_s))",
             message="pts_s equals pts * time base",
         ),
         Rule(name="measure_out_of_range", holds="brightness BETWEEN 0 AND 255", message="brightness within 0-255"),

@@ -21,7 +21,7 @@ TABLE = Table(
         Column(name="run_id", type="string", comment="run that wrote the row last", volatile=True),
         Column(name="stage", type="string", comment="stage that made the wave", nullable=False),
         Column(name="producer", type="string", comment="the stage with its settings; progress is kept per producer"),
-        Column(name="status", type="string", comment="stopped, published, released, dropped or failed"),
+        Column(name="status", type="string", comment="stopped, published, released, dropped, failed or superseded"),
         Column(name="sequence", type="bigint", comment="number of the wave, counted per stage and producer"),
         Column(name="started_at", type="timestamp", comment="when the wave began", volatile=True),
         Column(name="finished_at", type="timestamp", comment="when the row was written", volatile=True),

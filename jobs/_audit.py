@@ -49,7 +49,9 @@ def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, p
         by_reason = errors.groupBy(F.col("error.reason").alias("reason")).agg(F.count("*").alias("n"))
         reasons |= {row["reason"]: row["n"] for row in by_reason.collect()}
     bad = bad_rows(stage, wave, errors=errors, split=split, has_duplicates="duplicate_key" in reasons)
-    checks = judge(stage, config, wave, outputs=outputs, bad=bad, parents=parents, counts=counts, reasons=reasons)
+    checks = judge(
+        stage, config, wave, staged=staged, outputs=outputs, bad=bad, parents=parents, counts=counts, reasons=reasons
+    )
     return Audit(
         outputs=outputs,
         bad=bad,

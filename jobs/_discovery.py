@@ -140,6 +140,8 @@ def _plan(discovery: Discovery, old_columns: Sequence[str]) -> tuple[list[Part],
             columns.setdefault(name.lower(), name)
     except InputError as error:
         raise UsageError(f"ingest_media: {error}") from None
+    if private := sorted(name for name in columns if name.startswith("_")):
+        raise UsageError(f"ingest_media: manifest columns {private} begin with _, as none may; give them other names")
     if taken := sorted(set(_DECLARED) & set(columns)):
         raise UsageError(
             f"ingest_media: manifest columns {taken} are columns of the table sources itself; give them other names "
@@ -187,9 +189,11 @@ def _settled(discovery: Discovery, due: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     special = ("invalid", "unreadable", "held")
-    head = due.limit(CARRIED_ROWS + 1).toArrow()
+    listed = due.persist()  # what is listed twice may differ
+    head = listed.limit(CARRIED_ROWS + 1).toArrow()
     if head.num_rows <= CARRIED_ROWS:
         due = discovery.spark.createDataFrame(head, due.schema)
+        listed.unpersist()
         columns = head.select(["uri", "action", "message"])
     else:
         columns = due.where(F.col("action").isin(*special)).select("uri", "action", "message").toArrow()

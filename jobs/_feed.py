@@ -71,22 +71,15 @@ def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebui
 
 
 def find_replays(stage: Stage, lake: Lake, history: History, *, producer: str) -> Due | None:
-    """Parents whose quarantined rows were marked for replay, or None. Progress with the feed stays as it is.
-
-    What could not be read is tried again by itself once a table that says where it lies has changed.
-    """
+    """Parents whose quarantined rows were marked for replay, or None. Progress with the feed stays as it is."""
     from pyspark.sql import functions as F
 
     if stage.discover or history.progress is None or not lake.exists("quarantine"):
         return None
-    moved = any(lake.exists(name) and lake.version(name) != version for name, version in history.lookups.items())
-    wanted = F.col("replay_requested_at").isNotNull()
-    if moved and stage.unreadable:
-        wanted = wanted | F.col("reason").isin(*stage.unreadable)
     marked = (
         lake.table("quarantine")
         .where((F.col("stage") == stage.name) & (F.col("producer") == producer))
-        .where(wanted)
+        .where(F.col("replay_requested_at").isNotNull())
         .select(F.col("input_key").alias("_input_key"))
         .distinct()
     )

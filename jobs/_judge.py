@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from visionlake.expectations._checks import CheckResult, with_offending_keys
+from visionlake.expectations._checks import SHOWN_KEYS, CheckResult, with_offending_keys
 from visionlake.expectations._gate import judge_profile, judge_rows, load_expectations
 from visionlake.expectations._table import Check, Metric, Severity
 
-from ._feed import DELETED
+from ._feed import DELETED, joined_key
 from ._lake import quoted
 from ._record import Wave
 from ._split import Output
@@ -78,6 +78,7 @@ def judge(
     config: StageConfig,
     wave: Wave,
     *,
+    staged: DataFrame,
     outputs: Sequence[Output],
     bad: DataFrame,
     parents: DataFrame,
@@ -105,16 +106,29 @@ def judge(
         levels: dict[str, Severity] = {name: level for name, level in config.severity.items() if name in names}
         results += judge_profile(profile, group, rows=count, min_rows=config.min_rows, severity=levels)
     results = _with_keys(results, stage, builtin, outputs=outputs, bad=bad, measured=offending)
+    results = [_with_lost(r, stage, staged, parents) if r.name == "parents_accounted" else r for r in results]
     mine = [*config.expectations, *(load_expectations(config.expectations_file) if config.expectations_file else ())]
     return (*results, *(judge_rows(outputs[0].rows, mine, key=outputs[0].table.key) if mine else ()))
 
 
+def _with_lost(result: CheckResult, stage: Stage, staged: DataFrame, parents: DataFrame) -> CheckResult:
+    """The result with the keys of some parents that yielded nothing, where it failed."""
+    if not result.failed:
+        return result
+    keys = list(stage.key_of_parent)
+    lost = parents.where(f"NOT {DELETED}").join(staged.select(*keys).distinct(), keys, "left_anti")
+    found = lost.select(joined_key(keys).alias("key")).limit(SHOWN_KEYS).collect()
+    return replace(result, keys=tuple(row["key"] for row in found))
+
+
 def _numbers(wave: Wave, *, counts: Mapping[str, Metric], reasons: Mapping[str, int]) -> dict[str, Metric]:
     """What the built-in checks judge."""
-    rows, seen = int(counts["rows"] or 0), int(counts["parents"] or 0)
+    rows, seen, good = (int(counts[name] or 0) for name in ("rows", "parents", "good_parents"))
+    # A parent that yields neither good nor bad rows has not failed: a file that was bad, and is gone.
+    failed = min(seen - good, int(counts["bad_parents"] or 0))
     rules = {name for name in counts if name.startswith("reason:")}
     return {
-        "failed_parents_share": (seen - int(counts["good_parents"] or 0)) / seen if seen else None,
+        "failed_parents_share": failed / (good + failed) if good + failed else 0.0,
         "error_share": sum(reasons.values()) / rows if rows else None,
         "parents_without_rows": wave.rows_in - wave.rows_deleted - seen,
         "duplicate_keys": reasons.get("duplicate_key", 0),

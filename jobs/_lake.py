@@ -15,6 +15,8 @@ from visionlake.errors import StageError, UsageError
 from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Column, Table, View
 
+from ._config import resolve_lake
+
 if TYPE_CHECKING:
     from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
@@ -32,8 +34,8 @@ _CATALOG_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 class Lake:
     """The tables of one lake, read by name: `Lake("lake").table("frames", version=3)`."""
 
-    def __init__(self, uri: str | Path, *, spark: SparkSession | None = None) -> None:
-        self.uri = _normalised(uri)
+    def __init__(self, uri: str | Path, *, spark: SparkSession | None = None, folder: Path | None = None) -> None:
+        self.uri = resolve_lake(str(uri), folder=folder or Path.cwd())
         self.in_catalog = _is_catalog_schema(self.uri)
         if spark is None:
             from ._session import get_session
@@ -259,7 +261,7 @@ class Lake:
         if problems:
             raise StageError(
                 f"table {table.name} in {self.uri} does not fit its declaration: {'; '.join(sorted(problems))}. "
-                "Use the visionlake version that wrote it, or move the table away and run with --rebuild."
+                "Use the visionlake version that wrote it, or move the table away: the next run makes it anew."
             )
         if missing:
             added = ", ".join(f"`{n}` {columns[n].type} COMMENT {_quoted(columns[n].comment)}" for n in missing)
@@ -275,13 +277,6 @@ def _quoted(text: str) -> str:
 
 def _is_catalog_schema(uri: str) -> bool:
     return bool(_CATALOG_SCHEMA.fullmatch(uri))
-
-
-def _normalised(uri: str | Path) -> str:
-    text = str(uri)
-    if _URI.match(text) or (_is_catalog_schema(text) and not Path(text).exists()):
-        return text
-    return str(Path(text).absolute())
 
 
 def struct_type(ddl: str) -> StructType:

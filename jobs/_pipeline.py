@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from visionlake.errors import UsageError, VisionlakeError
+from visionlake.errors import ConfigError, UsageError, VisionlakeError
+from visionlake.expectations import quarantine, waves
 from visionlake.expectations._checks import check_names, validate_severity
-from visionlake.expectations._gate import validate_expectations
+from visionlake.expectations._gate import load_expectations, validate_expectations
 
 from ._config import Pipeline
 from ._feed import DELETED, find_due
@@ -43,7 +44,8 @@ def run(
     reporter = reporter or Reporter()
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
-    lake = Lake(pipeline.lake, spark=spark)
+    lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
+    _check_tables(lake, chosen)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
@@ -77,7 +79,7 @@ def plan(
     rebuild: bool = False,
 ) -> list[StagePlan]:
     """What each stage would do now. Later stages see only what the earlier ones have published already."""
-    lake = Lake(pipeline.lake, spark=spark)
+    lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
@@ -87,8 +89,20 @@ def plan(
 def check_gates(chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
     """Refuse severities for checks that a stage does not have, and expectations that there are not."""
     for stage, config in chosen:
-        validate_severity(config.severity, check_names(all_checks(stage, config)))
-        validate_expectations(config.expectations)
+        try:
+            validate_severity(config.severity, check_names(all_checks(stage, config)))
+            validate_expectations(config.expectations)
+            if config.expectations_file:
+                validate_expectations(load_expectations(config.expectations_file))
+        except ConfigError as error:
+            raise ConfigError(f"[{stage.name}] {error}") from error
+
+
+def _check_tables(lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
+    """Compare all tables that there are with their declarations, before any work."""
+    for table in {t.name: t for stage, _ in chosen for t in (*stage.outputs, quarantine.TABLE, waves.TABLE)}.values():
+        if lake.exists(table.name):
+            lake.ensure(table)
 
 
 def _guarded(job: StageRun) -> StageResult:
@@ -96,17 +110,17 @@ def _guarded(job: StageRun) -> StageResult:
     try:
         return job.execute()
     except VisionlakeError as error:
-        return _failed(job, str(error))
+        return _failed(job, str(error), exit_code=error.exit_code)
     except Exception as error:
         job.reporter.failed(job.stage.name, error)
         return _failed(job, _summary(error))
 
 
-def _failed(job: StageRun, message: str) -> StageResult:
+def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
     """The result of a stage that failed, which `waves` records too, if the lake can still be written."""
     with suppress(Exception):
         job.record_failure(message)
-    return replace(job.result, status="failed", error=message)
+    return replace(job.result, status="failed", error=message, exit_code=exit_code)
 
 
 def _summary(error: Exception) -> str:

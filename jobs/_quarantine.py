@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,28 @@ def replay(lake: Lake, *, stage: str | None = None, reason: str | None = None, i
     if count:
         wanted = {"stage": stage, "reason": reason, "input_key": input_key}
         where = " AND ".join(f"{name} = {quoted(value)}" for name, value in wanted.items() if value is not None)
-        now = datetime.now(UTC).isoformat()
-        lake.update("quarantine", where=where or "true", values={"replay_requested_at": f"TIMESTAMP {quoted(now)}"})
+        lake.update("quarantine", where=where or "true", values={"replay_requested_at": _now()})
     return count
+
+
+def replay_unread(lake: Lake, *, stage: str, producer: str, reasons: Collection[str]) -> None:
+    """Ask for a replay of what could not be read: it may lie somewhere else by now. Kept until it is done."""
+    from pyspark.sql import functions as F
+
+    if not reasons or not lake.exists("quarantine"):
+        return
+    waiting = (F.col("stage") == stage) & (F.col("producer") == producer) & F.col("reason").isin(*reasons)
+    if not lake.table("quarantine").where(waiting & F.col("replay_requested_at").isNull()).isEmpty():
+        listed = ", ".join(map(quoted, sorted(reasons)))
+        lake.update(
+            "quarantine",
+            where=f"stage = {quoted(stage)} AND producer = {quoted(producer)} AND reason IN ({listed})",
+            values={"replay_requested_at": _now()},
+        )
+
+
+def _now() -> str:
+    return f"TIMESTAMP {quoted(datetime.now(UTC).isoformat())}"
 
 
 def _chosen(lake: Lake, **wanted: str | None) -> DataFrame | None:

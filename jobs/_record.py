@@ -74,7 +74,8 @@ class Wave:
 class History:
     """What `waves` knows of one producer: how far it got, under which settings, and the status of waves.
 
-    `statuses` has the waves that are not done, those of this run, and those that were asked for.
+    `outputs` has the tables that it wrote, at the versions it wrote them. `statuses` has the waves that are not done,
+    those of this run, and those that were asked for.
     """
 
     progress: Progress | None = None
@@ -82,6 +83,7 @@ class History:
     settings_digest: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     lookups: Mapping[str, int] = field(default_factory=dict)
+    outputs: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, str] = field(default_factory=dict)
     sequence: int = 0
 
@@ -143,6 +145,7 @@ def read_histories(
     found = rows.groupBy("stage", "producer").agg(
         F.max(sequence).alias("sequence"),
         F.max_by(F.struct("inputs", "mode", "settings_digest", "config"), F.when(is_done, sequence)).alias("last"),
+        F.max_by("outputs", F.when(is_done & (F.size("outputs") > 0), sequence)).alias("outputs"),
         F.collect_list(F.when(is_told, F.struct("wave_id", "status"))).alias("told"),
     )
     return {(row["stage"], row["producer"]): _history(row) for row in found.collect()}
@@ -159,6 +162,7 @@ def _history(row: Row) -> History:
         lookups={i["table"]: i["version"] for i in last["inputs"][1:]},
         settings_digest=last["settings_digest"],
         config=json.loads(last["config"]),
+        outputs={output["table"]: output["version"] for output in row["outputs"] or ()},
         statuses=statuses,
         sequence=row["sequence"],
     )

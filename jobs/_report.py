@@ -35,7 +35,10 @@ class Reporter:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows."""
+    """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows.
+
+    `exit_code` is that of a failed one.
+    """
 
     stage: str
     status: Status
@@ -48,6 +51,7 @@ class StageResult:
     checks: tuple[CheckResult, ...] = ()
     reasons: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    exit_code: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +64,9 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 a stage failed, 3 a gate stopped one."""
-        statuses = {stage.status for stage in self.stages}
-        return 1 if "failed" in statuses else 3 if "stopped" in statuses else 0
+        """0 done, 1 a stage failed, 2 it did because of usage or configuration, 3 a gate stopped one."""
+        failed = [stage.exit_code for stage in self.stages if stage.status == "failed"]
+        return min(failed) if failed else 3 if any(stage.status == "stopped" for stage in self.stages) else 0
 
 
 @dataclass(frozen=True, kw_only=True)

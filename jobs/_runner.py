@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from ._lake import Lake
 from ._outputs import publish_quarantine, publish_tables
 from ._progress import watch
 from ._publish import near
+from ._quarantine import replay_unread
 from ._record import DONE, History, Progress, Wave, producer_of, read_history, resolved, settings_digest, write_row
 from ._report import Reporter, StageResult
 from ._stage import Discovery, Input, Stage, StageConfig
@@ -63,7 +64,6 @@ class StageRun:
         self.digest = settings_digest(self.config)
         self.result = StageResult(stage=self.stage.name, status="nothing_new")
         self.total_parents = self.units_done = 0
-        self.seen_lookups: Mapping[str, int] = {}
         self.wave: Wave | None = None
         self._staged: tuple[DataFrame, DataFrame] | None = None
 
@@ -74,9 +74,10 @@ class StageRun:
         self.history = read_history(
             self.lake, stage=self.stage.name, producer=self.producer, staged=[wave.wave_id for wave in staged]
         )
-        self.seen_lookups = self.history.lookups
+        self._retry_unread()
         for table in (*self.stage.outputs, quarantine.TABLE):
             self.lake.ensure(table)
+        self._refill_lost()
         if self._finish_staged(staged):
             self._feed()
         if self.result.status != "stopped":
@@ -111,13 +112,35 @@ class StageRun:
         self._count(wave, audited, status="done")
         return True
 
+    def _retry_unread(self) -> None:
+        """What could not be read is due again once a table that says where it lies has changed.
+
+        It is marked before any wave of this run says that it saw that change, and stays marked until it was tried.
+        """
+        seen = self.history.lookups.items()
+        if any(self.lake.exists(name) and self.lake.version(name) != version for name, version in seen):
+            reasons = self.stage.unreadable
+            replay_unread(self.lake, stage=self.stage.name, producer=self.producer, reasons=reasons)
+
+    def _refill_lost(self) -> None:
+        """A table that is younger than what this stage wrote was made anew: everything is due again."""
+        lost = [name for name, version in self.history.outputs.items() if self.lake.version(name) < version]
+        if lost:
+            self.rebuild = True
+            names = " and ".join(lost)
+            self.reporter.note(f"{self.stage.name}: {names} was made anew, so everything is processed again")
+
     def _finish_staged(self, staged: Sequence[Wave]) -> bool:
         """Finish what an earlier run staged; False where a gate stopped one of those waves."""
         current = [wave for wave in staged if wave.settings_digest == self.digest]
         if current and self.history.settings_digest not in (None, self.digest):
             self.rebuild = False  # what is staged is a rebuild's that was killed: it goes on
         for wave in staged:
-            if self.history.statuses.get(wave.wave_id) in DONE or self.rebuild or wave not in current:
+            status = self.history.statuses.get(wave.wave_id)
+            if status in DONE or self.rebuild or wave not in current:
+                if status and status not in DONE:
+                    values = {"outputs": [], "rows_published": 0, "rows_quarantined": 0, "checks": []}
+                    write_row(self.lake, wave, known=True, status="superseded", **values)
                 _staging.discard(self.lake, wave)
                 continue
             self.reporter.stage_started(self.stage.name, wave.rows_in, None)
@@ -163,10 +186,7 @@ class StageRun:
             parents.unpersist()
 
     def _replay(self) -> None:
-        # Judged by what the last run had seen, before waves of this one say that they saw more.
-        history = replace(self.history, lookups=self.seen_lookups)
-        while due := find_replays(self.stage, self.lake, history, producer=self.producer):
-            history = self.history
+        while due := find_replays(self.stage, self.lake, self.history, producer=self.producer):
             if not self._next_wave(due, lookups=self.stage.inputs[1:]):
                 return
 
@@ -280,7 +300,7 @@ class StageRun:
 
     def _record_nothing(self, due: Due) -> None:
         """Nothing of what changed matters to this stage: move its progress, so that it is not looked at again."""
-        wave = self._header(due, Cut(units=(), is_last=True, due_units=0, due_rows=0), lookups=())
+        wave = self._header(due, Cut(units=(), is_last=True, due_units=0, due_rows=0), lookups=self.stage.inputs[1:])
         write_row(
             self.lake,
             wave,

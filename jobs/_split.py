@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from visionlake.errors import StageError
 from visionlake.expectations._table import Column, Metric, Rule, Table
 
 from ._feed import joined_key
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 REASON = "_reason"
+FILLED = ("input_version", "run_id")  # by the runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,11 @@ def split_rows(table: Table, staged: DataFrame, wave: Wave) -> Split:
     from pyspark.sql import functions as F
 
     single = table.name not in staged.columns
+    if single and (absent := [n for n in table.column_names if n not in (*staged.columns, *FILLED)]):
+        raise StageError(
+            f"{wave.stage} returns no column {', '.join(absent)}, which the table {table.name} has; it returns "
+            f"{', '.join(staged.columns)}"
+        )
     rows = staged if single else staged.where(F.col(table.name).isNotNull())
     if single:
         rows = rows.where(F.col("error.reason").isNull()) if "error" in staged.columns else rows
@@ -98,6 +105,7 @@ def count_rows(stage: Stage, staged: DataFrame, split: Sequence[Split]) -> dict[
     overall = staged.agg(
         F.count("*").alias("rows"),
         F.count_if(has_error).alias("errors"),
+        F.count_distinct(F.when(has_error, F.struct(*stage.key_of_parent))).alias("bad_parents"),
         F.count_distinct(F.struct(*stage.key_of_parent)).alias("parents"),
     )
     counts: dict[str, Metric] = {}
@@ -108,6 +116,7 @@ def count_rows(stage: Stage, staged: DataFrame, split: Sequence[Split]) -> dict[
             F.count_if(good).alias("good"),
             F.count_distinct(F.when(good, F.struct(*part.table.key))).alias("keys"),
             F.count_distinct(F.when(good, F.col("_input_key"))).alias("good_parents"),
+            F.count_distinct(F.when(~good, F.col("_input_key"))).alias("bad_parents"),
             *(F.count_if(F.col(REASON) == name).alias(f"reason:{name}") for name in names),
         )
         overall = overall.join(row.select(F.struct("*").alias(part.table.name)), how="cross")
@@ -116,6 +125,7 @@ def count_rows(stage: Stage, staged: DataFrame, split: Sequence[Split]) -> dict[
         row = found.pop(part.table.name)
         counts |= {f"good:{part.table.name}": row.pop("good"), f"keys:{part.table.name}": row.pop("keys")}
         counts["good_parents"] = max(counts.get("good_parents") or 0, row.pop("good_parents"))
+        found["bad_parents"] += row.pop("bad_parents")
         for name, count in row.items():
             counts[name] = (counts.get(name) or 0) + count
     return counts | found

@@ -15,7 +15,7 @@ from visionlake.errors import VisionlakeError
 @click.option("--config", required=True, metavar="FILE", help="The pipeline file (TOML).")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Over what the file says.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N media (files).")
-@click.option("--rebuild", is_flag=True, help="Process everything again, for changed settings.")
+@click.option("--rebuild", is_flag=True, help="Process everything again.")
 @click.option("--dry-run", is_flag=True, help="Show plan and configuration, and do nothing.")
 @click.pass_obj
 def _submit(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
 
 from visionlake.expectations import frames, media, sources
 from visionlake.expectations._checks import SHOWN_KEYS
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_DURATION_S = 60.0
 MOST_TASKS = 10_000
+MOST_PLACES = 20
 STILL_AWAY = frozenset({"source_missing", "source_changed", "read_failed"})
 
 
@@ -42,6 +45,12 @@ class Config(StageConfig):
     )
     decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one media")
 
+    @model_validator(mode="after")
+    def _check_span(self) -> Self:
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            raise ValueError(f"start_s = {self.start_s} is not before end_s = {self.end_s}")
+        return self
+
     def options(self) -> FrameOptions:
         """The settings as the decoder takes them."""
         names = ("keyframes_only", "start_s", "end_s", "max_frames", "max_side_px", "square_pixels", "image_format")
@@ -63,9 +72,13 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     from pyspark.sql import functions as F
 
     present = inputs["sources"].where("state = 'present'").groupBy("media_id")
-    place = present.agg(F.min_by(F.struct("uri", "size_bytes", "mtime"), F.struct("first_seen", "uri")).alias("place"))
-    found = inputs["media"].join(place, "media_id", "left")
-    picked = found.select("media_id", "kind", "duration_s", "place.uri", "place.size_bytes", "place.mtime")
+    places = F.array_sort(F.collect_list(F.struct("first_seen", "uri", "size_bytes", "mtime")))
+    found = inputs["media"].join(present.agg(places.alias("places")), "media_id", "left")
+    first = F.get("places", F.lit(0))
+    facts = [first[name].alias(name) for name in ("uri", "size_bytes", "mtime")]
+    # A place may be gone before ingest knows it: any other that holds the same content will do.
+    elsewhere = F.slice("places", 2, MOST_PLACES).alias("elsewhere")
+    picked = found.select("media_id", "kind", "duration_s", *facts, elsewhere)
     return decode(deal_out(picked, by="duration_s", key="media_id", most=MOST_TASKS).drop("duration_s"), config)
 
 

@@ -144,7 +144,7 @@ def list_waves(pipeline: str | None, uri: str | None, limit: int, as_json: bool)
     with _open_lake(pipeline, uri) as (lake, _):
         from visionlake.jobs import _waves
 
-        found = _waves.list_waves(lake)[:limit]
+        found = _waves.list_waves(lake, limit=limit)
     _show(found, [_wave_line(row) for row in found], as_json=as_json, empty="No waves yet.")
 
 

@@ -84,10 +84,9 @@ def extract_frames(df: DataFrame, **settings: Any) -> DataFrame:
         else:
             allowed = f"unknown setting; {one_of(name, sorted(fields))}"
         raise UsageError(f"{name} = {settings.get(name)!r}: {allowed}") from None
-    known = [name for name in ("media_id", "uri", "kind", "size_bytes", "mtime") if name in df.columns]
     # Rows are few and files are large: as many tasks as the session shuffles into, whatever files the rows came from.
     tasks = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    return decode(df.select(*known).repartition(tasks), config, passed=("uri",))
+    return decode(df.select("uri").repartition(tasks), config, passed=("uri",))
 
 
 @dataclass(frozen=True)

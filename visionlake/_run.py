@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionlake.jobs._config import Pipeline, load_pipeline
+from visionlake.jobs._pipeline import check_gates
 
 from ._terminal import make_console
 
@@ -24,7 +25,8 @@ def run_pipeline(
 ) -> int:
     """Run or plan a pipeline in a session of its own; returns the exit code."""
     pipeline = load_pipeline(path, overrides=overrides)
-    pipeline.choose(only=only, first=first, last=last)  # a wrong name is told before Spark starts
+    # What is wrong with names, checks and expectations is told before Spark starts.
+    check_gates(pipeline.choose(only=only, first=first, last=last))
     from ._reporter import TerminalReporter
     from ._spark import command_session
     from ._summary import print_plan, print_result

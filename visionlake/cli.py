@@ -90,7 +90,11 @@ def run_options(command: Any) -> Any:
     for option in reversed(
         (
             click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N media (files)."),
-            click.option("--rebuild", is_flag=True, help="Process everything again, for changed settings."),
+            click.option(
+                "--rebuild",
+                is_flag=True,
+                help="Make stages with changed settings, or those of --stage, anew.",
+            ),
             click.option("--dry-run", is_flag=True, help="Show plan and configuration, and do nothing."),
             click.option(
                 "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Over the file's value."

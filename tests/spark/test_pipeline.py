@@ -202,6 +202,41 @@ def test_replay_after_the_cause_is_mended(world: World, decoded: list[str]) -> N
     assert decoded == ["bad.mp4"]
 
 
+@pytest.mark.long
+def test_what_could_not_be_read_is_tried_again_once_it_lies_elsewhere_even_after_a_kill(world: World) -> None:
+    class KilledAfterTheFirstWave(Reporter):
+        def step(self, stage: str, wave_id: str, step: str) -> None:
+            if (stage, step) == ("extract_frames", "progress"):
+                raise KeyboardInterrupt
+
+    a = world.video("a.mp4")
+    world.video("b.mp4", count=50)
+    world.run(only=["ingest_media"])
+    away = a.rename(world.folder / "a.mp4")
+    world.run(only=["extract_frames"])
+    assert [row["reason"] for row in world.rows("quarantine")] == ["source_missing"]
+    away.rename(world.media / "found.mp4")
+    world.video("c.mp4", count=75)
+    with pytest.raises(KeyboardInterrupt):
+        visionlake.run(world.pipeline, spark=world.spark, reporter=KilledAfterTheFirstWave())
+    assert world.lake.table("frames").count() == 10 + 15
+    assert world.run().exit_code == 0
+    assert world.lake.table("frames").count() == 5 + 10 + 15 and not world.rows("quarantine")
+
+
+def test_bad_files_that_are_gone_stop_nothing(world: World) -> None:
+    for number in range(21):
+        (world.media / f"{number}.mp4").write_text(f"text {number}")
+    assert world.run("ingest_media.max_error_share=1.0", only=["ingest_media"]).exit_code == 0
+    assert len(world.rows("quarantine")) == 21
+    for path in world.media.iterdir():
+        path.unlink()
+    world.video("a.mp4")
+    assert world.run(only=["ingest_media"]).exit_code == 0 and not world.rows("quarantine")
+    missing = world.run('ingest_media.inputs=["vidoes"]', only=["ingest_media"])
+    assert missing.exit_code == 2 and "vidoes" in (missing.stages[0].error or "")
+
+
 def test_generated_files_come_out_of_the_tables_with_their_times(world: World) -> None:
     made = [
         media_video.variable_rate(world.folder), media_video.edit_list(world.folder),

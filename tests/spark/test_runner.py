@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,35 @@ def test_a_killed_rebuild_goes_on_from_its_staged_wave_without_asking_again(worl
     assert COMPUTED == ["a", "b", "c"]
     world.run(factor=2)
     assert COMPUTED == ["d"] and world.parts() == {"a": [2], "b": [2], "c": [2], "d": [2]}
+
+
+def test_a_table_that_was_lost_is_made_again(world: World) -> None:
+    world.put({"a": 2, "b": 3})
+    world.run()
+    world.put({"c": 1})
+    world.run()
+    shutil.rmtree(world.lake.path("parts"))
+    assert world.run().exit_code == 0 and COMPUTED == ["a", "b", "c"]
+    assert world.parts() == {"a": [1, 2], "b": [1, 2, 3], "c": [1]}
+    assert world.run().stages[0].status == "nothing_new"
+
+
+def test_a_stopped_wave_that_other_settings_replace_is_told_as_superseded(world: World) -> None:
+    world.put({"a": 2})
+    assert world.run(factor=500).exit_code == 3
+    assert world.run(factor=1).exit_code == 0
+    assert [wave["status"] for wave in _waves.list_waves(world.lake)] == ["published", "superseded"]
+
+
+def test_a_column_that_the_stage_forgets_is_an_error_and_not_null(world: World) -> None:
+    def forgetful(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
+        return transform(inputs, config).drop("value")
+
+    world.put({"a": 2})
+    stage = dataclasses.replace(STAGE, transform=forgetful)
+    result = run(dataclasses.replace(world.pipeline(), stages=((stage, Config()),)), spark=world.spark)
+    assert result.exit_code == 1 and "make_parts returns no column value" in (result.stages[0].error or "")
+    assert world.parts() == {}
 
 
 def test_a_stage_that_fails_leaves_a_row_and_the_next_run_mends_it(world: World) -> None:

@@ -1,6 +1,5 @@
 """The command line: quick, with exit codes to rely on, and without stack traces for its user's mistakes."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +13,14 @@ from visionlake.jobs import _submit
 HEAVY = ("IPython", "av", "delta", "great_expectations", "mlflow", "numpy", "pandas", "pyarrow", "pyspark", "torch")
 
 
-def loaded_by(*arguments: str) -> tuple[set[str], float, subprocess.CompletedProcess[str]]:
-    """Heavy modules that a command imports, its seconds of CPU (others may be at work here), and how it ended."""
+def loaded_by(*arguments: str) -> tuple[set[str], subprocess.CompletedProcess[str]]:
+    """Heavy modules that a command imports, and how it ended."""
     script = (
         "import sys; from visionlake.cli import main; code = main(sys.argv[1:])\n"
         f"sys.stderr.write('\\n' + ' '.join(m for m in (*{HEAVY!r}, 'pydantic') if m in sys.modules)); sys.exit(code)"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return set(done.stderr.splitlines()[-1].split()), seconds, done
+    return set(done.stderr.splitlines()[-1].split()), done
 
 
 @pytest.fixture
@@ -34,21 +30,19 @@ def pipeline(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
-    heavy, seconds, done = loaded_by("--help")
+def test_help_imports_nothing_heavy() -> None:
+    heavy, done = loaded_by("--help")
     assert heavy == set()
     assert done.returncode == 0
     for word in ("run", "sample", "probe", "runs", "tables", "quarantine", "waves", "extract-frames", "ingest-media"):
         assert f"\n  {word} " in done.stdout
-    assert seconds < 0.7
 
 
-def test_a_wrong_configuration_is_told_within_a_second(pipeline: Path) -> None:
-    heavy, seconds, done = loaded_by("run", str(pipeline), "--set", "extract_frames.fsp=2")
+def test_a_wrong_configuration_is_told_before_anything_heavy_is_imported(pipeline: Path) -> None:
+    heavy, done = loaded_by("run", str(pipeline), "--set", "extract_frames.fsp=2")
     assert heavy <= {"pydantic"}
     assert done.returncode == 2
     assert "--set extract_frames.fsp = 2: unknown key; did you mean fps?" in done.stderr
-    assert seconds < 1
 
 
 @pytest.mark.parametrize(
@@ -61,6 +55,9 @@ def test_a_wrong_configuration_is_told_within_a_second(pipeline: Path) -> None:
         (["run", "{}", "--from", "extract_frames", "--until", "ingest_media"], "comes after"),
         (["run", "{}", "--stage", "ingest_media", "--from", "ingest_media"], "--stage goes without"),
         (["run", "{}", "--limit", "0"], "x>=1"),
+        (["run", "{}", "--set", 'extract_frames.severity.blak_share="warn"'], "did you mean 'black_share'"),
+        (["run", "{}", "--set", 'extract_frames.expectations_file="none.py"'], "none.py: FileNotFoundError"),
+        (["run", "{}", "--set", "extract_frames.start_s=5", "--set", "extract_frames.end_s=3"], "is not before"),
         (["run", "{}", "--set", "fps"], "allowed is section.key=value"),
         (["runs"], "give PIPELINE or --lake"),
         (["runs", "{}"], "there is no lake at"),
