@@ -15,6 +15,8 @@ from ._errors import MediaError
 if TYPE_CHECKING:
     from av.codec.context import CodecContext
     from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.stream import VideoStream
 
 HEAD_BYTES = 4096
 _FIRST_PICTURE_BYTES = 4 << 20
@@ -175,6 +177,19 @@ def open_video(source: str | BinaryIO, kind: Kind, *, max_pixels: int, threads: 
     except (FFmpegError, ValueError) as error:
         raise MediaError("unreadable", f"the {kind.name} container cannot be opened: {error_text(error)}") from error
     return container
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams that play: cover pictures and thumbnails are none."""
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def is_decodable(stream: Stream) -> bool:
+    """Whether there is a decoder of the stream and its codec is on the list of those that may be decoded."""
+    return codec_name(stream.codec_context) in VIDEO_CODECS
 
 
 def codec_name(context: CodecContext | None) -> str | None:

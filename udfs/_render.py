@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from . import upright
+from ._display_matrix import orientation_of
 from .colour import RgbConverter
 from .frame_types import Frame, FrameOptions
 from .quality import measure
@@ -75,6 +76,5 @@ class Renderer:
         if self._turn is None:
             # A frame whose side data were looked at is part of a reference cycle; the last one's pixels must go.
             gc.collect(1)
-            matrix = picture.side_data.get("DISPLAYMATRIX")
-            self._turn = upright.from_matrix(bytes(matrix)) if matrix is not None else upright.UPRIGHT
+            self._turn = orientation_of(picture)
         return self._turn

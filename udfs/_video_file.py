@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import av.logging
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from ._errors import MediaError
-from ._kinds import Kind, identify, open_video
+from ._kinds import Kind, codec_name, identify, is_decodable, open_video, video_streams
 from ._shortfall import Shortfall, shortfall
-from .frame_types import Limits
+from .frame_types import FrameError, Limits
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -62,15 +61,24 @@ def video_file(source: str | BinaryIO, *, limits: Limits) -> Iterator[VideoFile]
         yield _identified(source, source, limits)
 
 
-def video_streams(container: InputContainer) -> list[VideoStream]:
-    """The streams that hold video, of which an attached picture (a cover) is none. Raises MediaError without any."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    for stream in streams:
-        if stream.codec_context is None:
-            raise MediaError("unsupported_codec", f"stream {stream.index} has a codec that cannot be decoded")
+def split_streams(container: InputContainer) -> tuple[list[VideoStream], list[FrameError]]:
+    """The video streams to decode, and what is wrong with the others. Raises MediaError where there is none to decode.
+
+    FFmpeg heeds the list of allowed codecs only while it opens a container, not in decoding.
+    """
+    streams = video_streams(container)
     if not streams:
         raise MediaError("no_video", "the container holds no video stream")
-    return streams
+    refused = [_refusal(stream) for stream in streams if not is_decodable(stream)]
+    if len(refused) == len(streams):
+        raise MediaError("unsupported_codec", "; ".join(error.message for error in refused))
+    return [stream for stream in streams if is_decodable(stream)], refused
+
+
+def _refusal(stream: VideoStream) -> FrameError:
+    codec = codec_name(stream.codec_context) or "unknown"
+    text = f"stream {stream.index} has the codec {codec}, which cannot or may not be decoded"
+    return FrameError(stream_index=stream.index, pts=None, reason="unsupported_codec", message=text)
 
 
 def error_count() -> int:
@@ -90,7 +98,7 @@ def displayed_times(video: VideoFile, *, alive: Callable[[], None]) -> dict[int,
         return {}
     with video.open() as container:
         try:
-            for packet in container.demux(video_streams(container)):
+            for packet in container.demux(split_streams(container)[0]):
                 alive()
                 found = times.setdefault(packet.stream_index, [])
                 if packet.size == 0:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ._kinds import Kind, identify, open_video
+from ._kinds import Kind, identify, is_decodable, open_video, video_streams
 from ._rate import is_variable_rate
 from .frame_types import Limits
-from .probe import is_decodable, probe_media, video_streams
+from .probe import probe_media
 from .timeline import TIMESTAMP_WRAP
 
 if TYPE_CHECKING:

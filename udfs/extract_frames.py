@@ -24,9 +24,10 @@ def extract_frames(
 ) -> Iterator[pa.RecordBatch]:
     """Frames of the media named by the rows of `batches`, as rows of `schema`.
 
-    In: `uri` (null: the content is nowhere to be had) and, if they are known, `media_id`, `kind`, `size_bytes` and
-    `mtime`; what is not known is taken from the file. Out: a row per kept frame, or a row with `error` (reason,
-    message, payload) and as much of the key as is known. Columns of `schema` that are neither are passed through.
+    In: `uri` (null: the content is nowhere to be had) and, if they are known, `media_id`, `kind`, `size_bytes`, `mtime`
+    and `elsewhere`, further places with these three; what is not known is taken from the file. Out: a row per kept
+    frame, or a row with `error` (reason, message, payload) and as much of the key as is known. Columns of `schema` that
+    are neither are passed through.
 
     Reasons besides those of decoding: source_missing, source_changed, read_failed. Raises nothing about media.
     """
@@ -50,11 +51,7 @@ def _media_rows(media: dict[str, Any], options: FrameOptions, limits: Limits) ->
     """Rows of one media, its error last."""
     known = {"media_id": media.get("media_id")}
     try:
-        uri = media.get("uri")
-        if uri is None:
-            raise MediaError("source_missing", "the content is at no place that is known to be present")
-        uri = uris.to_uri(uri)
-        before = _check_unchanged(uri, media)
+        uri, before = _find_place(media)
         if known["media_id"] is None:
             known["media_id"] = _hash(uri)
         kind = media.get("kind") or _kind(uri)
@@ -67,6 +64,27 @@ def _media_rows(media: dict[str, Any], options: FrameOptions, limits: Limits) ->
         yield known | {"error": MediaError("source_missing", str(error)).as_row()}
     except OSError as error:
         yield known | {"error": MediaError("read_failed", str(error)).as_row()}
+
+
+def _find_place(media: dict[str, Any]) -> tuple[str, uris.FileFacts]:
+    """Where the content lies: the first place at which it is as it was. Raises what is wrong with the first of all."""
+    problems: list[MediaError | OSError] = []
+    for place in (media, *(media.get("elsewhere") or ())):
+        try:
+            if place.get("uri") is None:
+                raise MediaError("source_missing", "the content is at no place that is known to be present")
+            uri = _uri(place["uri"])
+            return uri, _check_unchanged(uri, place)
+        except (MediaError, OSError) as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _uri(text: str) -> str:
+    try:
+        return uris.to_uri(text)
+    except ValueError as error:  # a null character: no store can hold such a name
+        raise MediaError("read_failed", str(error)) from error
 
 
 def _row(found: Frame | FrameError) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ._display_matrix import orientation_of
 from ._errors import MediaError
-from ._kinds import VIDEO_CODECS, Kind, codec_name, identify, open_video
+from ._kinds import Kind, codec_name, identify, is_decodable, open_video, video_streams
 from ._rate import is_variable_rate, same_rate
 from ._shortfall import shortfall
 from .exif import Capture, video_capture
@@ -116,19 +116,6 @@ def _lacks_index(file: BinaryIO) -> bool:
         return "moov" not in check_boxes(file, what="file")
     except MediaError:
         return False
-
-
-def video_streams(container: InputContainer) -> list[VideoStream]:
-    """The video streams that play: cover pictures and thumbnails are none."""
-    from av.stream import Disposition
-
-    still = Disposition.attached_pic | Disposition.timed_thumbnails
-    return [stream for stream in container.streams.video if not stream.disposition & still]
-
-
-def is_decodable(stream: Stream) -> bool:
-    """Whether the stream's codec is on the list of those that may be decoded."""
-    return codec_name(stream.codec_context) in VIDEO_CODECS
 
 
 def _describe(container: InputContainer, kind: Kind, facts: dict[str, Any], *, limits: Limits) -> None:

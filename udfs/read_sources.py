@@ -16,7 +16,7 @@ from .frame_types import Limits
 from .inspect_media import inspect_media
 from .uris import display, local_path, stat
 
-READ, UPDATE, MISSING, UNREADABLE = "read", "update", "missing", "unreadable"
+READ, UPDATE, UNREADABLE = "read", "update", "unreadable"
 
 
 def read_sources(

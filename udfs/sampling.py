@@ -14,33 +14,6 @@ from .frame_types import FrameOptions
 Verdict = Literal["keep", "skip", "stop"]
 
 
-def parse_rate(value: str | int | float | Fraction) -> Fraction:
-    """Frames per second as an exact number, from "5", "29.97", "30000/1001" or a number by its decimal text.
-
-    Raises ValueError unless it is a number above zero.
-    """
-    rate = _exact(value)
-    if rate is None or rate <= 0:
-        raise ValueError(f'fps = {value!r} is not a rate; use a number above 0 such as 5, 29.97 or "30000/1001"')
-    return rate
-
-
-def parse_seconds(value: str | int | float | Fraction) -> Fraction:
-    """Seconds as an exact number, read from the decimal text. Raises ValueError unless it is a number of at least 0."""
-    seconds = _exact(value)
-    if seconds is None or seconds < 0:
-        raise ValueError(f"{value!r} is not a time; use seconds of at least 0 such as 1.5")
-    return seconds
-
-
-def _exact(value: str | int | float | Fraction) -> Fraction | None:
-    """The number that the text of `value` writes; None if it writes none."""
-    try:
-        return None if isinstance(value, bool) else Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
 @dataclass
 class Sampler:
     """Decides frame by frame, in presentation order, for one stream.

@@ -8,6 +8,8 @@ from typing import Literal
 
 from .frame_types import FrameError
 
+_MAX_TICKS = 1 << 62  # times the numerator of the time base; twice as much no longer fits into 64 bits
+
 TIMESTAMP_WRAP = 1 << 33
 """MPEG transport and program streams count 90 kHz ticks in 33 bits."""
 
@@ -29,7 +31,7 @@ class Timeline:
     adds an offset from there on, such that frames follow on by one frame's duration; so does a jump ahead of more than
     half a `wrap`, which is how a jump back looks after a reader has undone a wrap that was none. A frame without a time
     follows its predecessor by one frame's duration. A frame that is not later than the one before is an error, and the
-    next one is compared with the last good one.
+    next one is compared with the last good one. So is a frame whose time does not fit into a table's 64 bits.
 
     With `source` "index", the time is the frame's index, and `time_base` must be one frame's duration.
 
@@ -54,9 +56,12 @@ class Timeline:
         if self.source == "index":
             self.last = Moment(pts=index, pts_offset=0, frame_index=index)
             return self.last
-        placed = self._pts(pts, dts)
+        placed, offset = self._pts(pts, dts)
         if placed is None:
             return self._error(None, "pts_missing", f"frame {index} has no time, nor has any before it")
+        if not all(map(self._is_in_range, (pts or 0, offset, placed))):
+            return self._error(None, "pts_out_of_range", f"frame {index} at pts {placed} is beyond what 64 bits hold")
+        self.pts_offset = offset
         if self.last is not None:
             if placed <= self.last.pts:
                 return self._error(
@@ -69,17 +74,21 @@ class Timeline:
         self.last = Moment(pts=placed, pts_offset=self.pts_offset, frame_index=index)
         return self.last
 
-    def _pts(self, pts: int | None, dts: int | None) -> int | None:
+    def _pts(self, pts: int | None, dts: int | None) -> tuple[int | None, int]:
+        """The time in ticks and the offset that it holds."""
         if self.last is None:
-            return pts if pts is not None else dts
+            return pts if pts is not None else dts, 0
         follow_on = self.last.pts + (self._duration or self._step or self.nominal_duration)
         if pts is None:
-            return follow_on
+            return follow_on, self.pts_offset
         ahead = pts + self.pts_offset - self.last.pts
         jumped_back = ahead * self.time_base < -1
         if jumped_back or (self.wrap is not None and ahead > self.wrap // 2):
-            self.pts_offset = follow_on - pts
-        return pts + self.pts_offset
+            return follow_on, follow_on - pts
+        return pts + self.pts_offset, self.pts_offset
+
+    def _is_in_range(self, ticks: int) -> bool:
+        return abs(ticks) * self.time_base.numerator < _MAX_TICKS
 
     def _error(self, pts: int | None, reason: str, message: str) -> FrameError:
         return FrameError(stream_index=self.stream_index, pts=pts, reason=reason, message=message)

@@ -200,6 +200,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _file_uri(path: bytes) -> str:
+    if b"\0" in path:
+        raise ValueError(f"a path cannot hold a null character: {path!r}")
     return "file://" + quote_from_bytes(os.path.normpath(b"/" + path.lstrip(b"/")))
 
 

@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from ._errors import MediaError
 from ._kinds import Kind, error_text
 from ._render import Renderer
-from ._video_file import VideoFile, displayed_times, error_count, video_file, video_streams
+from ._video_file import VideoFile, displayed_times, error_count, split_streams, video_file
 from .frame_types import Frame, FrameError, FrameOptions, Limits
 from .sampling import Sampler
 from .timeline import TIMESTAMP_WRAP, Moment, Timeline
@@ -33,8 +33,8 @@ def video_frames(
 ) -> Iterator[Frame | FrameError]:
     """Frames of every video stream, in presentation order within each; pictures attached as covers are no video.
 
-    `source` is a local path or an open seekable file. A frame with an unusable time comes as a `FrameError` and the
-    rest goes on. `alive` is called often, also while no frame is kept.
+    `source` is a local path or an open seekable file. A frame with an unusable time, or a stream of several that gives
+    no frame, comes as a `FrameError` and the rest goes on. `alive` is called often, also while no frame is kept.
 
     Damage is what container or decoder notice; decoders of HEVC, VP8 and VP9 take altered bytes without a word.
 
@@ -121,7 +121,8 @@ class _Decoding:
         self.end_s = 0.0
         self.errors_before = error_count()
         self.works: dict[int, _Stream] = {}
-        for stream in video_streams(container):
+        streams, self.refused = split_streams(container)
+        for stream in streams:
             only_keyframes = times.get(stream.index)
             _set_up_decoder(stream, video.limits, only_keyframes=only_keyframes is not None)
             self.works[stream.index] = _Stream(
@@ -134,6 +135,7 @@ class _Decoding:
 
     def frames(self) -> Iterator[Frame | FrameError]:
         """All kept frames; raises what was found to be wrong at the end."""
+        yield from self.refused
         for packet in self._packets():
             self.alive()
             work = self.works.get(packet.stream_index)
@@ -156,6 +158,7 @@ class _Decoding:
             if self.damage is not None:
                 break
             if all(w.finished for w in self.works.values()):
+                yield from self._check_that_something_came()
                 return
         yield from self._end()
 
@@ -226,19 +229,19 @@ class _Decoding:
         if self.kind.demuxer == "matroska" and declared_s > self.end_s + max(_MATROSKA_SLACK_S, declared_s / 50):
             text = f"the container declares {declared_s:.3f} s and ends at {self.end_s:.3f} s"
             raise MediaError("damaged", text, self._place())
-        for work in self.works.values():
-            yield from self._check_that_something_came(work)
+        yield from self._check_that_something_came()
 
-    def _check_that_something_came(self, work: _Stream) -> Iterator[FrameError]:
-        if work.timeline.frame_count == 0:
-            reason, text = "no_frames", f"stream {work.stream.index} has no frame that can be decoded"
-        elif work.sampler is not None and work.sampler.kept == 0 and not work.finished:
-            reason, text = "nothing_selected", f"start_s = {self.options.start_s} lies behind the end; {work.where}"
-        else:
-            return
-        if len(self.works) == 1:
-            raise MediaError(reason, text, self._place())
-        yield FrameError(stream_index=work.stream.index, pts=None, reason=reason, message=text)
+    def _check_that_something_came(self) -> Iterator[FrameError]:
+        for work in self.works.values():
+            if work.timeline.frame_count == 0:
+                reason, text = "no_frames", f"stream {work.stream.index} has no frame that can be decoded"
+            elif work.sampler is not None and work.sampler.kept == 0:
+                reason, text = "nothing_selected", f"no frame fits {_selection(self.options)}; {work.where}"
+            else:
+                continue
+            if len(self.works) == 1:
+                raise MediaError(reason, text, self._place())
+            yield FrameError(stream_index=work.stream.index, pts=None, reason=reason, message=text)
 
     def _damaged(self, work: _Stream | None, text: str) -> None:
         """Note the first damage; what follows from it is not worth a word."""
@@ -277,6 +280,12 @@ def _timeline(stream: VideoStream, kind: Kind) -> Timeline:
     return Timeline(
         stream.index, time_base, nominal, wrap=TIMESTAMP_WRAP if kind.demuxer in ("mpegts", "mpeg") else None
     )
+
+
+def _selection(options: FrameOptions) -> str:
+    """The settings that say which frames are kept, as far as they are set."""
+    names = ("fps", "keyframes_only", "start_s", "end_s", "max_frames")
+    return ", ".join(f"{name} = {value}" for name in names if (value := getattr(options, name)) not in (None, False))
 
 
 def _is_at_or_after(picture: av.VideoFrame, pts: int | None) -> bool:

@@ -103,6 +103,22 @@ def test_frames_with_unusable_times_are_error_rows_with_their_key(tmp_path: Path
     assert {row["stream_index"] for row in rows} == {0}
 
 
+def test_any_place_with_the_content_will_do(video: Path, tmp_path: Path) -> None:
+    here = known(video)
+    gone = here | {"uri": to_uri(tmp_path / "gone.mp4")}
+    other = here | {"size_bytes": 7}
+    rows = run(gone | {"elsewhere": [other, here]}, fps=2)
+    assert rows == run(here, fps=2) and len(rows) > 1
+    (nowhere,) = run(gone | {"elsewhere": [other]}, fps=2)
+    assert nowhere["error"]["reason"] == "source_missing" and "gone.mp4" in nowhere["error"]["message"]
+
+
+def test_a_name_that_no_store_can_hold_is_an_error_of_its_row(video: Path) -> None:
+    (nameless, *rest) = run({"uri": "/media/a\0b.mp4"}, {"uri": str(video)}, fps=2)
+    assert nameless["error"]["reason"] == "read_failed" and "null character" in nameless["error"]["message"]
+    assert rest and all(row["error"] is None for row in rest)
+
+
 def test_a_file_changed_while_it_was_decoded_is_an_error(video: Path, tmp_path: Path) -> None:
     path = tmp_path / "changing.mp4"
     path.write_bytes(video.read_bytes())

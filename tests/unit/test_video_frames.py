@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import media_video as made_by
@@ -18,7 +19,6 @@ from PIL import Image
 
 from visionlake.udfs._errors import MediaError
 from visionlake.udfs.frame_types import Frame, FrameError, FrameOptions, Limits
-from visionlake.udfs.sampling import parse_rate
 from visionlake.udfs.video_frames import video_frames
 
 PNG = FrameOptions(image_format="png")
@@ -191,15 +191,54 @@ def test_all_frames_at_thirty_in_spite_of_coarse_ticks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "limits", "reason"),
+    "options",
     [
-        (FrameOptions(start_s=Fraction(100)), Limits(), "nothing_selected"),
-        (FrameOptions(), Limits(max_pixels=100), "too_large"),
+        {"start_s": Fraction(100)},
+        {"keyframes_only": True, "start_s": Fraction(1, 10), "end_s": Fraction(1, 2)},
+        {"fps": Fraction(1, 5), "start_s": Fraction(1, 10), "end_s": Fraction(1, 2)},
     ],
+    ids=str,
 )
-def test_errors_of_settings_against_media(tmp_path: Path, options: FrameOptions, limits: Limits, reason: str) -> None:
-    found, error = extract(made_by.constant_rate(tmp_path).path, options, limits)
-    assert found == [] and error is not None and error.reason == reason
+def test_settings_that_select_no_frame_are_said(tmp_path: Path, options: dict[str, Any]) -> None:
+    found, error = extract(made_by.constant_rate(tmp_path).path, FrameOptions(**options))
+    assert found == [] and error is not None and error.reason == "nothing_selected"
+    assert all(f"{name} = {value}" in error.message for name, value in options.items())
+
+
+def test_pictures_of_more_than_the_limit_are_refused(tmp_path: Path) -> None:
+    found, error = extract(made_by.constant_rate(tmp_path).path, FrameOptions(), Limits(max_pixels=100))
+    assert found == [] and error is not None and error.reason == "too_large"
+
+
+def test_motion_jpeg_with_exif_as_phones_write_it(tmp_path: Path) -> None:
+    """FFmpeg hands EXIF over as side data of a kind that PyAV does not know."""
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    path = tmp_path / "exif.mov"
+    with av.open(str(path), "w") as container:
+        stream = made_by.add_stream(container, made_by.Track(pts=[], codec="mjpeg", pixel_format="yuvj420p"))
+        for index in range(3):
+            data = io.BytesIO()
+            Image.fromarray(made_by.draw(index).astype(np.uint8)).save(data, "jpeg", quality=95, exif=exif)
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.time_base = stream, Fraction(1, 15360)
+            packet.pts = packet.dts = index * 512
+            container.mux(packet)
+    found, error = extract(path)
+    assert error is None and [frame.pts for frame in found] == [0, 512, 1024]
+    np.testing.assert_allclose(colour_at(pixels(found[1]), 0.12, 0.12), made_by.CORNERS[0], atol=CORNER_TOLERANCE)
+
+
+def test_a_stream_of_a_codec_that_is_not_allowed_leaves_the_others(tmp_path: Path) -> None:
+    good = made_by.Track(pts=[0, 512, 1024], options=made_by.FAST)
+    other = made_by.Track(pts=[0, 512], codec="snow", options={"strict": "-2"})
+    path = made_by.write(tmp_path / "two.mkv", good, other)
+    found, error = extract(path)
+    assert error is None and [frame.pts for frame in of_stream(found, 0)] == [0, 33, 67]
+    [refused] = [each for each in found if isinstance(each, FrameError)]
+    assert (refused.stream_index, refused.reason) == (1, "unsupported_codec") and "snow" in refused.message
+    found, error = extract(made_by.write(tmp_path / "alone.mkv", other))
+    assert found == [] and error is not None and error.reason == "unsupported_codec"
 
 
 def test_pixels_are_bounded_also_in_midstream(tmp_path: Path) -> None:
@@ -236,7 +275,7 @@ def test_real_videos_agree_with_a_plain_loop(name: str, rate: str | None, count:
     path = REAL_VIDEOS / name
     if not path.is_file():
         pytest.skip(f"{name} is not here")
-    fps = parse_rate(rate) if rate else None
+    fps = Fraction(rate) if rate else None
     found, error = extract(path, FrameOptions(fps=fps, image_format="none", max_side_px=32))
     assert error is None and len(found) == count
     with av.open(str(path)) as container:

@@ -13,7 +13,7 @@ from PIL import Image
 from visionlake.udfs import upright
 from visionlake.udfs.frame_types import FrameError, FrameOptions
 from visionlake.udfs.quality import laplacian_variance, measure, phash
-from visionlake.udfs.sampling import Sampler, parse_rate, parse_seconds
+from visionlake.udfs.sampling import Sampler
 from visionlake.udfs.timeline import Moment, Timeline
 
 MS = Fraction(1, 1000)
@@ -32,29 +32,6 @@ def kept_by_definition(pts: list[int], time_base: Fraction, fps: Fraction) -> li
     return [pts[i] for i in sorted(first)]
 
 
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("5", Fraction(5)), (5, Fraction(5)), (29.97, Fraction(2997, 100)), ("30000/1001", Fraction(30000, 1001)),
-        ("0.1", Fraction(1, 10)), (1e-05, Fraction(1, 100_000)), (Fraction(7, 3), Fraction(7, 3)),
-    ],
-)  # fmt: skip
-def test_rates_are_exact(text: str | float, rate: Fraction) -> None:
-    assert parse_rate(text) == rate
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "", "five", "1/0", "nan", float("inf"), True])
-def test_what_is_no_rate_is_refused(text: str | float) -> None:
-    with pytest.raises(ValueError, match="is not a rate; use a number above 0"):
-        parse_rate(text)
-
-
-def test_seconds_are_exact_and_not_negative() -> None:
-    assert parse_seconds(0) == 0 and parse_seconds(0.1) == Fraction(1, 10)
-    with pytest.raises(ValueError, match="is not a time"):
-        parse_seconds("-0.5")
-
-
 @pytest.mark.parametrize("fps", ["30", "5", "7", "29.97", "30000/1001", "1/3", "100"])
 @pytest.mark.parametrize("origin", [0, -400, 12345])
 def test_sampling_follows_its_definition(fps: str, origin: int) -> None:
@@ -63,7 +40,7 @@ def test_sampling_follows_its_definition(fps: str, origin: int) -> None:
     uneven = (origin + np.cumsum(rng.integers(1, 120, 90))).tolist()
     gap = steady[:50] + [time + 4321 for time in steady[50:]]
     for pts in (steady, uneven, gap):
-        assert kept(pts, MS, fps=parse_rate(fps)) == kept_by_definition(pts, MS, parse_rate(fps))
+        assert kept(pts, MS, fps=Fraction(fps)) == kept_by_definition(pts, MS, Fraction(fps))
 
 
 def test_coarse_ticks_keep_every_frame() -> None:
@@ -147,6 +124,20 @@ def test_a_wrap_that_was_none_is_a_jump_back() -> None:
 def test_without_times_the_index_is_the_time() -> None:
     timeline = Timeline(3, Fraction(1, 25), 1, source="index")
     assert places(timeline, [None, 17, 4]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("numerator", [1, 1001])
+def test_times_beyond_sixty_four_bits_are_errors(numerator: int) -> None:
+    limit = (1 << 62) // numerator
+    timeline = Timeline(0, Fraction(numerator, 30_000), 1)
+    assert places(timeline, [-limit - 1, 0, 1, limit + 1, 2]) == ["pts_out_of_range", 0, 1, "pts_out_of_range", 2]
+    assert timeline.last == Moment(pts=2, pts_offset=0, frame_index=4)
+
+
+def test_a_join_that_adds_up_beyond_sixty_four_bits_is_an_error() -> None:
+    far = (1 << 62) - 90_001
+    timeline = line()
+    assert places(timeline, [far, -far, far + 1]) == [far, "pts_out_of_range", far + 1]
 
 
 def test_errors_name_their_stream() -> None:
