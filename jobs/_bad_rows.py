@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def bad_rows(
     stage: Stage, wave: Wave, *, errors: DataFrame | None, split: Sequence[Split], has_duplicates: bool
 ) -> DataFrame:
-    """Everything that goes to quarantine, one row per key of that table."""
+    """Everything that goes to quarantine, one row per key of that table; its message counts those of one key."""
     from pyspark.sql import functions as F
 
     parts = [] if errors is None else [_error_rows(stage, errors)]
@@ -53,8 +53,14 @@ def _in_quarantine(wave: Wave, parts: Sequence[DataFrame]) -> DataFrame:
     from pyspark.sql import DataFrame
     from pyspark.sql import functions as F
 
-    rows = reduce(DataFrame.unionByName, parts).withColumns(
+    key = [name for name in quarantine.TABLE.key if name not in ("stage", "producer")]
+    alike = reduce(DataFrame.unionByName, parts).groupBy(*key)
+    rows = alike.agg(F.min(F.struct("message", "payload")).alias("first"), F.count("*").alias("n"))
+    more = F.when(F.col("n") > 1, F.format_string(" (and %d more like it)", F.col("n") - 1)).otherwise("")
+    return rows.withColumns(
         {
+            "message": F.concat("first.message", more),
+            "payload": F.col("first.payload"),
             "stage": F.lit(wave.stage),
             "producer": F.lit(wave.producer),
             "run_id": F.lit(wave.run_id),
@@ -62,8 +68,7 @@ def _in_quarantine(wave: Wave, parts: Sequence[DataFrame]) -> DataFrame:
             "at": F.current_timestamp(),
             "replay_requested_at": F.lit(None).cast("timestamp"),
         }
-    )
-    return rows.select(*quarantine.TABLE.column_names).dropDuplicates(list(quarantine.TABLE.key))
+    ).select(*quarantine.TABLE.column_names)
 
 
 def _error_rows(stage: Stage, errors: DataFrame) -> DataFrame:

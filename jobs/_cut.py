@@ -44,7 +44,7 @@ class Cut:
 
 def cut(due: DataFrame, stage: Stage, config: StageConfig, *, left: int | None, is_first: bool) -> Cut:
     """The next wave of `due`: at least one unit, at most `left`. All that is due is counted for the first wave only."""
-    sums = _per_unit(due, stage, config)
+    sums = per_unit(due, stage, config)
     most = config.max_wave_parents if left is None else min(config.max_wave_parents, left)
     found = sums.orderBy("unit").limit(most + 1).collect()
     units = _fitting(found[:most], config, most=most)
@@ -57,7 +57,7 @@ def cut(due: DataFrame, stage: Stage, config: StageConfig, *, left: int | None, 
     return Cut(units=units, is_last=len(units) == len(found), due_units=due_units, due_rows=due_rows)
 
 
-def _per_unit(due: DataFrame, stage: Stage, config: StageConfig) -> DataFrame:
+def per_unit(due: DataFrame, stage: Stage, config: StageConfig) -> DataFrame:
     """Per unit its parents, and the rows and bytes that they are expected to yield."""
     from pyspark.sql import functions as F
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from visionlake.errors import ConfigError, UsageError, VisionlakeError
+from visionlake.errors import ConfigError, UsageError, VisionlakeError, summarise
 from visionlake.expectations import quarantine, waves
 from visionlake.expectations._checks import check_names, validate_severity
 from visionlake.expectations._gate import load_expectations, validate_expectations
 
 from ._config import Pipeline
-from ._feed import DELETED, find_due
+from ._cut import per_unit
+from ._feed import DELETED, find_due, find_replays
 from ._judge import all_checks
 from ._lake import Lake
 from ._record import History, producer_of, read_histories, read_history, resolved, settings_digest
@@ -113,7 +114,7 @@ def _guarded(job: StageRun) -> StageResult:
         return _failed(job, str(error), exit_code=error.exit_code)
     except Exception as error:
         job.reporter.failed(job.stage.name, error)
-        return _failed(job, _summary(error))
+        return _failed(job, summarise(error))
 
 
 def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
@@ -121,17 +122,6 @@ def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
     with suppress(Exception):
         job.record_failure(message)
     return replace(job.result, status="failed", error=message, exit_code=exit_code)
-
-
-def _summary(error: Exception) -> str:
-    """One line that says what happened: a worker's own error, else that it crashed, else what the JVM says first."""
-    lines = [line.strip().removeprefix("Caused by: ") for line in str(error).splitlines() if line.strip(" :")]
-    errors = [line for line in lines if "Error: " in line and line[:1].isalpha()]
-    python = [line for line in errors if not line.startswith(("at ", "java.", "org.", "scala."))]
-    crashes = [line for line in lines if "Python worker exited" in line]
-    jvm = [line for line in lines if not line.startswith("An error occurred while calling")]
-    telling = [*python[-1:], *crashes[-1:], *jvm[:1], "no message"][0]
-    return f"{type(error).__name__}: {telling.lstrip(': ')[:500]}"
 
 
 def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> str | None:
@@ -183,22 +173,30 @@ def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | N
 
     producer = producer_of(stage, config)
     history = read_history(lake, stage=stage.name, producer=producer)
-    waiting = [w for w in staged_waves(lake, stage=stage.name) if w.producer == producer]
+    waiting = sum(wave.producer == producer for wave in staged_waves(lake, stage=stage.name))
+    marked = find_replays(stage, lake, history, producer=producer)
+    replays = marked.parents.count() if marked else 0
     due = _due_parents(lake, stage, config, history, rebuild=rebuild)
     if due is None:
-        return StagePlan(stage=stage.name, parents=0, estimated_rows=0, staged_waves=len(waiting))
-    weight = F.expr(stage.weight(config)) if stage.weight else F.lit(None).cast("double")
-    found = due.agg(F.count("*").alias("n"), F.sum(weight).alias("rows")).collect()[0]
-    rows = None if found["rows"] is None else int(found["rows"])
-    parents = min(found["n"], limit) if limit else found["n"]
-    return StagePlan(stage=stage.name, parents=parents, estimated_rows=rows, staged_waves=len(waiting))
+        return StagePlan(stage=stage.name, parents=0, estimated_rows=0, replays=replays, staged_waves=waiting)
+    units = per_unit(due, stage, config).where("parents > deleted")
+    units = units.orderBy("unit").limit(limit) if limit else units
+    found = units.agg(F.sum(F.expr("parents - deleted")).alias("parents"), F.sum("weight").alias("rows")).collect()[0]
+    return StagePlan(
+        stage=stage.name,
+        parents=found["parents"] or 0,
+        estimated_rows=int(found["rows"] or 0) if stage.weight else None,
+        replays=replays,
+        staged_waves=waiting,
+    )
 
 
 def _due_parents(lake: Lake, stage: Stage, config: StageConfig, history: History, *, rebuild: bool) -> DataFrame | None:
+    from pyspark.sql import functions as F
+
     if stage.discover:
         now = datetime.now(UTC)
-        return stage.discover(
-            Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
-        )
+        discovery = Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
+        return stage.discover(discovery).withColumn(DELETED, F.lit(False))
     due = find_due(stage, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
-    return None if due is None else due.parents.where(f"NOT {DELETED}")
+    return None if due is None else due.parents

@@ -71,10 +71,14 @@ class RunResult:
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """What a stage would do now: inputs that are due, the rows they may yield, and waves that wait to be finished."""
+    """What a stage would do now.
+
+    `parents` are the inputs that are due, `estimated_rows` what they may yield, `replays` the inputs that were marked
+    for replay, `staged_waves` those that wait to be finished.
+    """
 
     stage: str
     parents: int
     estimated_rows: int | None
+    replays: int
     staged_waves: int
-    note: str | None = None

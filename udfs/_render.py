@@ -14,7 +14,7 @@ from ._display_matrix import orientation_of
 from .colour import RgbConverter
 from .frame_types import Frame, FrameOptions
 from .quality import measure
-from .stills import encode
+from .stills import encode, fitted_size
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -64,13 +64,10 @@ class Renderer:
 
     def _stored_size(self, picture: av.VideoFrame) -> tuple[int, int]:
         """Size to store, before turning upright; never larger than the picture is with square pixels."""
-        width, height, bound = picture.width, picture.height, self._options.max_side_px
+        width = picture.width
         if self._options.square_pixels:
             width = max(1, round(width * (self._stream.sample_aspect_ratio or 1)))
-        longest = max(width, height)
-        if bound is None or longest <= bound:
-            return width, height
-        return max(1, round(width * bound / longest)), max(1, round(height * bound / longest))
+        return fitted_size(width, picture.height, self._options.max_side_px)
 
     def _orientation(self, picture: av.VideoFrame) -> upright.Orientation:
         if self._turn is None:

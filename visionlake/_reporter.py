@@ -13,7 +13,8 @@ from rich.text import Text
 from visionlake.jobs._report import Reporter, StageResult
 
 from ._terminal import clean
-from ._traces import keep_trace, summarise
+from ._traces import keep_trace
+from .errors import summarise
 
 _NEXT_STEP = {"staged": "judging", "judged": "publishing", "table": "publishing", "quarantine": "publishing"}
 

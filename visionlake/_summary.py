@@ -37,12 +37,12 @@ def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
 
 def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline) -> None:
     """What a run would do, and the configuration that it would do it with."""
-    numbers = ("due", "rows, about", "staged waves")
-    table = make_table("stage", *numbers, "note", right=numbers, whole=("stage",))
+    numbers = ("due", "rows, about", "to replay", "staged waves")
+    table = make_table("stage", *numbers, right=numbers, whole=("stage",))
     for plan in plans:
         table.add_row(
-            clean(plan.stage), cell(plan.parents), cell(plan.estimated_rows), cell(plan.staged_waves or None),
-            Text(clean(plan.note or "")),
+            clean(plan.stage), cell(plan.parents), cell(plan.estimated_rows), cell(plan.replays or None),
+            cell(plan.staged_waves or None),
         )  # fmt: skip
     console.print(table)
     if len(plans) > 1:

@@ -1,26 +1,12 @@
-"""Errors that nobody foresaw: one line for the user, the full trace for whoever mends it."""
+"""Errors that nobody foresaw: the full trace for whoever mends them."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
 import traceback
 from pathlib import Path
-
-_PYTHON_ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)\b: .+")
-_JVM_ERROR = re.compile(r": ((?:[a-z]\w*\.)+[A-Z]\w*(?:Error|Exception)\b.*)")
-
-
-def summarise(error: BaseException) -> str:
-    """One line that says what happened: of a Python worker's trace the last line, of a JVM's the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    python = [line for line in lines if _PYTHON_ERROR.fullmatch(line)]
-    jvm = [match[1] for line in lines if (match := _JVM_ERROR.fullmatch(line))]
-    line = (python[-1:] or jvm[:1] or lines[:1] or ["no message"])[0][:500]
-    name = type(error).__name__
-    return line if line.startswith(name) else f"{name}: {line}"
 
 
 def keep_trace(error: BaseException, *, shown: bool = False) -> str:

@@ -183,7 +183,8 @@ def _interrupted() -> int:
 
 
 def _broke_down(error: Exception, *, verbose: bool) -> int:
-    from visionlake._traces import keep_trace, summarise
+    from visionlake._traces import keep_trace
+    from visionlake.errors import summarise
 
     if verbose:
         _complain(keep_trace(error, shown=True))

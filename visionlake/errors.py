@@ -23,3 +23,15 @@ class UsageError(VisionlakeError):
 
 class StageError(VisionlakeError):
     """A stage cannot go on, for example because its table has columns that the declaration does not know."""
+
+
+def summarise(error: BaseException) -> str:
+    """One line that says what happened: a worker's own error, else that it crashed, else what the JVM says first."""
+    lines = [line.strip().removeprefix("Caused by: ") for line in str(error).splitlines() if line.strip(" :")]
+    errors = [line for line in lines if "Error: " in line and line[:1].isalpha()]
+    python = [line for line in errors if not line.startswith(("at ", "java.", "org.", "scala."))]
+    crashes = [line for line in lines if "Python worker exited" in line]
+    jvm = [line for line in lines if not line.startswith("An error occurred while calling")]
+    telling = [*python[-1:], *crashes[-1:], *jvm[:1], "no message"][0].lstrip(": ")[:500]
+    name = type(error).__name__
+    return telling if telling.startswith(name) else f"{name}: {telling}"

@@ -232,9 +232,37 @@ def test_limit_bounds_a_run_and_the_next_goes_on(world: World) -> None:
 
 
 def test_plan_counts_without_doing(world: World) -> None:
-    world.put({"a": 1, "b": 1})
+    world.put({"a": 2, "b": 1})
     (planned,) = plan(world.pipeline(), spark=world.spark)
-    assert planned.parents == 2 and not world.lake.exists("waves")
+    assert (planned.parents, planned.replays, world.lake.exists("waves")) == (2, 0, False)
+    weighed = dataclasses.replace(STAGE, weight=lambda _: "size")
+    pipeline = dataclasses.replace(world.pipeline(), stages=((weighed, Config()),))
+    (planned,) = plan(pipeline, spark=world.spark)
+    assert (planned.parents, planned.estimated_rows) == (2, 3)
+    (planned,) = plan(pipeline, spark=world.spark, limit=1)
+    assert (planned.parents, planned.estimated_rows) == (1, 2)
+
+
+def test_plan_counts_what_is_to_be_replayed(world: World) -> None:
+    world.put({"a": 1, "b": -1})
+    world.run()
+    _quarantine.replay(world.lake)
+    (planned,) = plan(world.pipeline(), spark=world.spark)
+    assert (planned.parents, planned.replays) == (0, 1)
+
+
+def test_bad_rows_of_one_key_are_one_row_that_counts_them(world: World) -> None:
+    def thrice(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
+        return transform(inputs, config).withColumn("_again", F.explode(F.array(*map(F.lit, range(3))))).drop("_again")
+
+    world.put({"a": 1, "b": 2})
+    pipeline = world.pipeline(max_error_share=1.0)
+    stage = dataclasses.replace(STAGE, transform=thrice)
+    result = run(dataclasses.replace(pipeline, stages=((stage, pipeline.stages[0][1]),)), spark=world.spark)
+    assert result.stages[0].reasons == {"duplicate_key": 6} and world.parts() == {"a": [1], "b": [1, 2]}
+    bad = world.lake.table("quarantine").collect()
+    assert {row["output_key"] for row in bad} == {"a/1", "b/1", "b/2"}
+    assert {row["message"] for row in bad} == {"allowed: one row per key (and 1 more like it)"}
 
 
 def test_users_own_expectations_judge_the_rows(world: World) -> None:

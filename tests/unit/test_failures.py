@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionlake.jobs._pipeline import _summary
+from visionlake.errors import summarise
 
 IN_A_WORKER = """
   An exception was thrown from the Python worker. Please see the stack trace below.
@@ -34,8 +34,13 @@ IN_THE_JVM = """An error occurred while calling o1.save.
         (CRASHED, "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)"),
         (IN_THE_JVM, "org.apache.spark.SparkException: no space left on device"),
         ("disk is full", "disk is full"),
+        ("first\nsecond", "first"),
         ("", "no message"),
     ],
 )
 def test_one_line_that_tells(text: str, told: str) -> None:
-    assert _summary(RuntimeError(text)) == f"RuntimeError: {told}"
+    assert summarise(RuntimeError(text)) == f"RuntimeError: {told}"
+
+
+def test_the_kind_of_error_is_named_once() -> None:
+    assert summarise(ValueError("ValueError: too dark")) == "ValueError: too dark"

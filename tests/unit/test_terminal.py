@@ -11,7 +11,6 @@ from visionlake._notebook import FrameGrid
 from visionlake._reporter import TerminalReporter
 from visionlake._summary import print_plan, print_result
 from visionlake._terminal import cell, clean, make_console, print_record, print_rows
-from visionlake._traces import summarise
 from visionlake.expectations._checks import CheckResult
 from visionlake.jobs._config import load_pipeline
 from visionlake.jobs._report import RunResult, StagePlan, StageResult
@@ -153,7 +152,7 @@ def test_a_plan_shows_settings_and_hides_secrets(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text('lake = "lake"\n[extract_frames]\nfps = 5\n[spark]\nhadoop.fs.s3a.secret.key = "hush"\n')
     console = screen(100)
-    plans = [StagePlan(stage="extract_frames", parents=3, estimated_rows=None, staged_waves=1, note=HOSTILE)]
+    plans = [StagePlan(stage="extract_frames", parents=3, estimated_rows=None, replays=0, staged_waves=1)]
     print_plan(console, plans, load_pipeline(path))
     text = shown(console)
     assert 'fps = "5"' in text
@@ -175,26 +174,6 @@ def test_rows_and_records_fold_and_never_break_the_screen() -> None:
 
 def test_a_pipe_gets_wide_lines() -> None:
     assert make_console().width >= 160
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("", "RuntimeError: no message"),
-        ("first\nsecond", "RuntimeError: first"),
-        (
-            "An error occurred while calling o1.save.\n: org.apache.spark.SparkException: Job aborted\n\tat org.x.Y(Z)",
-            "RuntimeError: org.apache.spark.SparkException: Job aborted",
-        ),
-        (
-            "\n  An exception was thrown from the Python worker:\nTraceback (most recent call last):\n"
-            '  File "x.py", line 1, in f\nValueError: too dark\n',
-            "RuntimeError: ValueError: too dark",
-        ),
-    ],
-)
-def test_errors_are_summed_up_in_a_line(text: str, line: str) -> None:
-    assert summarise(RuntimeError(text)) == line
 
 
 def test_a_grid_of_frames_is_one_page_of_its_own(tmp_path: Path) -> None:
