@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionlake.errors import StageError, UsageError
+from visionlake.errors import StageError, UsageError, summarise
 from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Column, Table, View
 
@@ -55,6 +55,23 @@ class Lake:
     def path(self, *parts: str) -> str:
         """A path below the lake, for what is not a table (staged waves)."""
         return "/".join((self._root(), *parts))
+
+    def check_place(self) -> None:
+        """Raises UsageError where there can be no lake: a file, a folder that cannot be made, a store out of reach."""
+        if self.in_catalog:
+            return
+        try:
+            if self.local_folder is not None:
+                self.local_folder.mkdir(parents=True, exist_ok=True)
+            else:
+                self.exists("waves")
+        except OSError as error:
+            raise UsageError(f"lake {self.uri} cannot be a folder: {error.strerror}; give another place") from None
+        except Exception as error:
+            raise UsageError(
+                f"lake {self.uri} cannot be reached: {summarise(error)}. Is the address right, and does the session "
+                "have the jars for it ([spark] jars.packages)?"
+            ) from error
 
     def names(self) -> list[str]:
         """Names of the tables and views that are here: the declared ones and those of users' own stages."""

@@ -46,6 +46,7 @@ def run(
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
+    lake.check_place()
     _check_tables(lake, chosen)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"

@@ -63,10 +63,11 @@ def _print_stages(console: Console, result: RunResult) -> None:
     numbers = ("new", "published", "quarantined", "seconds", "rows/s")
     table = make_table("stage", *numbers, "gate", right=numbers, whole=("stage",))
     for stage in result.stages:
-        rate = stage.published / stage.seconds if stage.published and stage.seconds else None
+        rate = stage.published / stage.seconds if stage.published and stage.seconds else 0.0
+        shown = "-" if not rate else f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"
         table.add_row(
             clean(stage.stage), cell(stage.parents), cell(stage.published), cell(stage.quarantined),
-            Text(f"{stage.seconds:,.1f}"), Text("-" if rate is None else f"{rate:,.1f}"), _gate(stage),
+            Text(f"{stage.seconds:,.1f}"), Text(shown), _gate(stage),
         )  # fmt: skip
     console.print(table)
 

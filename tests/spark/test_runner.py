@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Column, Rule, Table
 from visionlake.jobs import _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
@@ -263,6 +264,21 @@ def test_bad_rows_of_one_key_are_one_row_that_counts_them(world: World) -> None:
     bad = world.lake.table("quarantine").collect()
     assert {row["output_key"] for row in bad} == {"a/1", "b/1", "b/2"}
     assert {row["message"] for row in bad} == {"allowed: one row per key (and 1 more like it)"}
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("taken", "taken cannot be a folder: File exists"),
+        ("taken/lake", "taken/lake cannot be a folder: Not a directory"),
+        ("nowhere://bucket/lake", "nowhere://bucket/lake cannot be reached"),
+    ],
+)
+def test_a_place_where_no_lake_can_be_is_the_users_to_mend(world: World, place: str, words: str) -> None:
+    (world.folder / "taken").write_text("a file")
+    there = place if "://" in place else str(world.folder / place)
+    with pytest.raises(UsageError, match=words):
+        run(dataclasses.replace(world.pipeline(), lake=there), spark=world.spark)
 
 
 def test_users_own_expectations_judge_the_rows(world: World) -> None:
