@@ -14,7 +14,6 @@ import io
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import av
-import psutil
+from _memory import Peak
 
 import visionlake
 from visionlake.jobs._session import get_session
@@ -44,31 +43,6 @@ def bare(path: str, fps: Fraction | None) -> int:
                 frame.to_image().save(io.BytesIO(), "JPEG", quality=92)
                 count += 1
     return count
-
-
-class Peak:
-    """The largest resident memory of this process's descendants taken together, sampled ten times a second."""
-
-    def __enter__(self) -> Peak:
-        self.bytes, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(0.1):
-            total = 0
-            for process in me.children(recursive=True):
-                try:
-                    total += process.memory_info().rss if "java" not in process.name() else 0
-                except psutil.Error:
-                    continue
-            self.bytes = max(self.bytes, total)
 
 
 def main() -> None:

@@ -54,7 +54,8 @@ class Check:
     `metric` is a SQL aggregate over the wave's good rows, or the name of a number which the stage measures itself.
     `offending` is a SQL predicate that picks the rows whose keys the report shows. A null metric fails the check,
     except where the wave has no good row at all. With `share=True` the metric is a share of rows, and the check stops a
-    wave only from `min_rows` rows on; below, it warns.
+    wave only from `min_rows` rows on; below, it warns. With a `factor` the bounds come from the producer's earlier
+    waves: their mean divided and multiplied by it. For its first wave there are none, and the check is skipped.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Check:
     severity: Severity = "stop"
     share: bool = False
     offending: str | None = None
+    factor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

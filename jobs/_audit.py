@@ -35,8 +35,16 @@ class Audit:
         return any(check.stops for check in self.checks)
 
 
-def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, parents: DataFrame) -> Audit:
-    """Split and judge a staged wave. Reads materialised rows only."""
+def audit(
+    stage: Stage,
+    config: StageConfig,
+    wave: Wave,
+    *,
+    staged: DataFrame,
+    parents: DataFrame,
+    earlier: Mapping[str, float] | None = None,
+) -> Audit:
+    """Split and judge a staged wave. Reads materialised rows only. For `earlier` see `judge`."""
     from pyspark.sql import functions as F
 
     readable = _readable(stage, staged)
@@ -50,8 +58,9 @@ def audit(stage: Stage, config: StageConfig, wave: Wave, *, staged: DataFrame, p
         reasons |= {row["reason"]: row["n"] for row in by_reason.collect()}
     bad = bad_rows(stage, wave, errors=errors, split=split, has_duplicates="duplicate_key" in reasons)
     checks = judge(
-        stage, config, wave, staged=staged, outputs=outputs, bad=bad, parents=parents, counts=counts, reasons=reasons
-    )
+        stage, config, wave, staged=staged, outputs=outputs, bad=bad, parents=parents, counts=counts, reasons=reasons,
+        earlier=earlier or {},
+    )  # fmt: skip
     return Audit(
         outputs=outputs,
         bad=bad,

@@ -7,25 +7,24 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionlake.errors import ConfigError, UsageError
 
 from ._fields import TomlFloat, describe_field
+from ._stage import Observer, Settings, Stage, StageConfig
 from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
-
-if TYPE_CHECKING:
-    from ._stage import Stage, StageConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Complaint = Callable[[str, object, str], None]
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _CATALOG_AND_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
+_INSTANCE = re.compile(r"[A-Za-z0-9][\w-]{0,49}")
 _NOT_STAGES = ("lake", "mlflow", "spark", "stage_files")
 
 
@@ -41,34 +40,55 @@ class TrackingConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A checked pipeline: the lake (absolute path, URI or `catalog.schema`) and its stages in the order of work."""
+    """A checked pipeline: the lake (absolute path, URI or `catalog.schema`) and its stages in the order of work.
+
+    `observers` only look at what is there in the end.
+    """
 
     path: Path
     folder: Path
     lake: str
     stages: tuple[tuple[Stage, StageConfig], ...]
+    observers: tuple[tuple[Observer, Settings], ...] = ()
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     spark: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """Names of the stages, in order."""
-        return tuple(stage.name for stage, _ in self.stages)
+        """Names of the stages, in order; those that only look come last."""
+        return tuple(stage.label for stage, _ in (*self.stages, *self.observers))
 
     def choose(
         self, *, only: Sequence[str] | None = None, first: str | None = None, last: str | None = None
     ) -> tuple[tuple[Stage, StageConfig], ...]:
         """The stages to run: those named, or those from `first` to `last`. Raises UsageError for names not there."""
-        if not self.stages:
+        return tuple(self.stages[place] for place in self._chosen(only, first, last) if place < len(self.stages))
+
+    def choose_observers(
+        self, *, only: Sequence[str] | None = None, first: str | None = None, last: str | None = None
+    ) -> tuple[tuple[Observer, Settings], ...]:
+        """The same of what only looks."""
+        stages = len(self.stages)
+        return tuple(self.observers[place - stages] for place in self._chosen(only, first, last) if place >= stages)
+
+    def _chosen(self, only: Sequence[str] | None, first: str | None, last: str | None) -> list[int]:
+        names = self.stage_names
+        if not names:
             raise UsageError(f"{self.path} has no stage; add a section, for example [{stage_names()[0]}]")
         for name in (*(only or ()), first, last):
-            if name is not None and name not in self.stage_names:
-                raise UsageError(f"{self.path} has no stage {name!r}; {one_of(name, self.stage_names)}")
-        begin = self.stage_names.index(first) if first else 0
-        end = self.stage_names.index(last) + 1 if last else len(self.stages)
+            if name is not None and not self._places(name):
+                raise UsageError(f"{self.path} has no stage {name!r}; {one_of(name, names)}")
+        begin = self._places(first)[0] if first else 0
+        end = self._places(last)[-1] + 1 if last else len(names)
         if begin >= end:
-            raise UsageError(f"nothing to run: {first} comes after {last} (order: {', '.join(self.stage_names)})")
-        return tuple(pair for pair in self.stages[begin:end] if only is None or pair[0].name in only)
+            raise UsageError(f"nothing to run: {first} comes after {last} (order: {', '.join(names)})")
+        wanted = {place for name in only for place in self._places(name)} if only is not None else {*range(end)}
+        return [place for place in range(begin, end) if place in wanted]
+
+    def _places(self, name: str) -> list[int]:
+        """Where a stage stands; one name may mean several of the same kind."""
+        stages = (*self.stages, *self.observers)
+        return [place for place, (stage, _) in enumerate(stages) if name in (stage.label, stage.name)]
 
 
 def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipeline:
@@ -85,7 +105,8 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         origin = "--set " if key in overridden or key.partition(".")[0] in overridden else ""
         problems.append(f"{origin}{key} = {_show(value)}: {words}")
 
-    stages = _stages(data, path.parent, wrong)
+    found = _stages(data, path.parent, wrong)
+    stages, observers = [s for s in found if isinstance(s, Stage)], [s for s in found if isinstance(s, Observer)]
     lake = data.get("lake")
     if "lake" not in data:
         problems.append('lake: missing; set it at the top of the file, for example lake = "lake"')
@@ -93,9 +114,11 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         wrong("lake", lake, "allowed is text: a folder, a URI (s3a://...) or catalog.schema")
     configs: dict[str, StageConfig] = {}
     for stage in stages:
-        config = _section(stage.config, data, stage.name, path.parent, wrong)
+        sections = data if stage.instance is None else data[stage.name]
+        config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
         if config is not None:
-            configs[stage.name] = config
+            configs[stage.label] = config
+    looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()
     spark = _spark_settings(data, wrong)
     if problems:
@@ -105,7 +128,8 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         path=path,
         folder=path.parent,
         lake=resolve_lake(str(lake), folder=path.parent),
-        stages=tuple((stage, configs[stage.name]) for stage in in_order(stages)),
+        stages=tuple((stage, configs[stage.label]) for stage in in_order(stages)),
+        observers=tuple((observer, config) for observer, config in looks if config is not None),
         tracking=tracking,
         spark=spark,
     )
@@ -166,10 +190,10 @@ def _parse_value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[Stage]:
+def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[Stage | Observer]:
     """The stages whose sections are there; sections of nobody are wrong."""
     files = data.get("stage_files", [])
-    own: dict[str, Stage] = {}
+    own: dict[str, Stage | Observer] = {}
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         wrong("stage_files", files, "allowed is a list of Python files")
         files = []
@@ -183,7 +207,7 @@ def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[St
             wrong("stage_files", file, f"there is already something called {stage.name!r}")
         own[stage.name] = stage
     known = sorted({*own, *stage_names()})
-    stages = []
+    stages: list[Stage | Observer] = []
     for name, section in data.items():
         if name in _NOT_STAGES:
             continue
@@ -196,14 +220,35 @@ def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[St
         elif not isinstance(section, dict):
             wrong(name, section, f"allowed is a section, [{name}]")
         else:
-            stages.append(own[name] if name in own else load_stage(name))
+            stages += _instances(own[name] if name in own else load_stage(name), section, wrong)
     return stages
 
 
-def _section(model: type[_Model], data: Mapping[str, Any], name: str, folder: Path, wrong: _Complaint) -> _Model | None:
-    section = data.get(name, {})
+def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: _Complaint) -> list[Stage | Observer]:
+    """The stage, or one for each section below its own."""
+    if isinstance(stage, Observer) or not stage.is_named:
+        return [stage]
+    if not section:
+        wrong(f"[{stage.name}]", section, f"allowed are sections [{stage.name}.<name>], a name for each model")
+    for key, value in section.items():
+        if not isinstance(value, dict) or not _INSTANCE.fullmatch(key):
+            words = f"allowed are sections [{stage.name}.<name>], the name of letters, digits, - and _"
+            wrong(f"{stage.name}.{key}", value, words)
+    return [replace(stage, instance=k) for k, v in section.items() if isinstance(v, dict) and _INSTANCE.fullmatch(k)]
+
+
+def _section(
+    model: type[_Model],
+    data: Mapping[str, Any],
+    name: str,
+    folder: Path,
+    wrong: _Complaint,
+    *,
+    label: str | None = None,
+) -> _Model | None:
+    section, label = data.get(name, {}), label or name
     if not isinstance(section, dict):
-        wrong(name, section, f"allowed is a section, [{name}]")
+        wrong(label, section, f"allowed is a section, [{label}]")
         return None
     values = {key: _with_paths(model, key, value, folder) for key, value in section.items()}
     try:
@@ -213,7 +258,7 @@ def _section(model: type[_Model], data: Mapping[str, Any], name: str, folder: Pa
         for problem in error.errors():
             key, value = _place(section, problem["loc"])
             if key not in seen:  # a union reports each of its branches
-                wrong(f"{name}.{key}" if key else f"[{name}]", value, _explain(model, problem))
+                wrong(f"{label}.{key}" if key else f"[{label}]", value, _explain(model, problem))
             seen.add(key)
         return None
 

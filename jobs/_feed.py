@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from visionlake.errors import UsageError
 
-from ._record import History, Progress
+from ._record import History, Progress, read_histories
 from ._stage import Stage
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._lake import Lake
 
 DELETED = "_deleted"
+CHANGED_AT = "_changed_at"
 MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 
 
@@ -25,6 +26,7 @@ MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 class Due:
     """Parents to process, with a boolean `_deleted`, the version they are read at and how they were found.
 
+    `_changed_at`, where they have it, is the version at which a parent last changed in a way that matters.
     `instead` gives the whole snapshot, for when the change data turn out to have been vacuumed away: rows that come out
     equal stay untouched. `kept` is what was persisted for it, until `release`.
     """
@@ -110,18 +112,51 @@ def look_of(columns: Sequence[str], *, binary: Collection[str]) -> Column:
 
 
 def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, producer: str) -> Due:
-    """All parents; once a producer has a history, also those that only its outputs still know, as deleted."""
+    """All parents, and as deleted those that only rows of the outputs still know: our own rows, or of any producer."""
     from pyspark.sql import functions as F
 
     rows = lake.table(progress.table, version=progress.version)
     parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
-    for table in stage.outputs if known else ():
+    for table in stage.outputs if known or stage.producer else ():
         if {*keys} <= {*table.column_names} and lake.exists(table.name):
-            old = lake.table(table.name)
-            old = old.where(F.col("model_id") == producer) if stage.producer else old
-            gone = old.select(*keys).distinct().join(rows, keys, "left_anti").withColumn(DELETED, F.lit(True))
-            parents = parents.unionByName(gone, allowMissingColumns=True)
-    return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress)
+            gone = lake.table(table.name).select(*keys).distinct().join(rows, keys, "left_anti")
+            parents = parents.unionByName(gone.withColumn(DELETED, F.lit(True)), allowMissingColumns=True)
+    missed = _missed_by_others(stage, lake, progress, producer=producer) if stage.producer else None
+    if missed is not None:
+        parents = parents.join(missed, keys, "left")
+    if stage.producer:
+        changed_at = F.lit(None).cast("bigint") if missed is None else F.col(CHANGED_AT)
+        gone_at = F.when(F.col(DELETED), F.lit(progress.version).cast("bigint"))
+        parents = parents.withColumn(CHANGED_AT, F.coalesce(gone_at, changed_at))
+    return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress, kept=missed)
+
+
+def _missed_by_others(stage: Stage, lake: Lake, progress: Progress, *, producer: str) -> DataFrame | None:
+    """Keys with `_changed_at` for what changed since the other producers looked; None where that is nothing or lost."""
+    from pyspark.errors import PySparkException
+
+    version = progress.version or 0
+    seen = [seen for other, seen in seen_versions(lake, stage, progress).items() if other != producer]
+    if not seen or min(seen) >= version:
+        return None
+    try:
+        missed = _changed(stage, lake, progress.table, first=min(seen) + 1, last=version).persist()
+        return None if missed.isEmpty() else missed
+    except (PySparkException, UsageError):  # the feed may be gone
+        return None
+
+
+def seen_versions(lake: Lake, stage: Stage, progress: Progress) -> dict[str, int]:
+    """Up to which version of the input each producer of a stage has done its work."""
+    from pyspark.sql import functions as F
+
+    found = read_histories(lake, where=F.col("stage") == stage.name)
+    seen: dict[str, int] = {}
+    for (_, producer), history in found.items():
+        done = history.progress
+        if done is not None and done.table_id == progress.table_id:
+            seen[producer] = (done.version if done.is_complete else done.from_version) or 0
+    return seen
 
 
 def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
@@ -130,18 +165,26 @@ def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
 
     assert progress.version is not None and progress.from_version is not None
     keys = list(stage.key_of_parent)
-    watched = [c for c in (stage.inputs[0].depends_on or stage.inputs[0].table.column_names) if c not in keys]
-
-    feed = lake.changes(progress.table, first=progress.from_version + 1, last=progress.version)
-    look = look_of(watched, binary={c.name for c in stage.inputs[0].table.columns if c.type == "binary"})
-    marked = feed.select(*keys, "_change_type", look.alias("_look"))
-    matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
-    changed = marked.groupBy(*keys).agg(matters.alias("_matters")).where("_matters").select(*keys)
+    changed = _changed(stage, lake, progress.table, first=progress.from_version + 1, last=progress.version)
     changed = _after(stage, changed, progress).persist()
     rows = lake.table(progress.table, version=progress.version)
     found = changed.join(rows.withColumn(DELETED, F.lit(False)), keys, "left")
-    found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED)
+    found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED, CHANGED_AT)
     return Due(parents=found, mode="changes", progress=progress, kept=changed)
+
+
+def _changed(stage: Stage, lake: Lake, table: str, *, first: int, last: int) -> DataFrame:
+    """Keys of rows that changed in a column that matters, and the version at which they did so last."""
+    from pyspark.sql import functions as F
+
+    keys = list(stage.key_of_parent)
+    watched = [c for c in (stage.inputs[0].depends_on or stage.inputs[0].table.column_names) if c not in keys]
+    feed = lake.changes(table, first=first, last=last)
+    look = look_of(watched, binary={c.name for c in stage.inputs[0].table.columns if c.type == "binary"})
+    marked = feed.select(*keys, "_change_type", look.alias("_look"), F.col("_commit_version").alias(CHANGED_AT))
+    matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
+    commits = marked.groupBy(*keys, CHANGED_AT).agg(matters.alias("_matters")).where("_matters")
+    return commits.groupBy(*keys).agg(F.max(CHANGED_AT).alias(CHANGED_AT))
 
 
 def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:

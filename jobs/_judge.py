@@ -84,9 +84,14 @@ def judge(
     parents: DataFrame,
     counts: Mapping[str, Metric],
     reasons: Mapping[str, int],
+    earlier: Mapping[str, float],
 ) -> tuple[CheckResult, ...]:
-    """Judge a wave by every check: its good rows in `outputs`, those for quarantine in `bad`."""
-    checks, builtin = all_checks(stage, config), builtin_checks(stage, config)
+    """Judge a wave by every check: its good rows in `outputs`, those for quarantine in `bad`.
+
+    `earlier` holds what checks have observed in earlier waves of the producer, on average.
+    """
+    checks = [_compared(check, earlier) for check in all_checks(stage, config)]
+    builtin = builtin_checks(stage, config)
     rows, seen = int(counts["rows"] or 0), int(counts["parents"] or 0)
     good = sum(output.count for output in outputs)
     numbers = _numbers(wave, counts=counts, reasons=reasons)
@@ -119,6 +124,16 @@ def _with_lost(result: CheckResult, stage: Stage, staged: DataFrame, parents: Da
     lost = parents.where(f"NOT {DELETED}").join(staged.select(*keys).distinct(), keys, "left_anti")
     found = lost.select(joined_key(keys).alias("key")).limit(SHOWN_KEYS).collect()
     return replace(result, keys=tuple(row["key"] for row in found))
+
+
+def _compared(check: Check, earlier: Mapping[str, float]) -> Check:
+    """The check with bounds from earlier waves, if that is where it has them from."""
+    if check.factor is None or check.name not in earlier:
+        return check
+    usual = earlier[check.name]
+    bounds = (usual / check.factor, usual * check.factor)
+    words = f"{check.expected} ({usual:.3g}): {bounds[0]:.3g} to {bounds[1]:.3g}"
+    return replace(check, minimum=bounds[0], maximum=bounds[1], expected=words)
 
 
 def _numbers(wave: Wave, *, counts: Mapping[str, Metric], reasons: Mapping[str, int]) -> dict[str, Metric]:

@@ -208,6 +208,35 @@ class Lake:
             os.fsync(file.fileno())
         partial.replace(target)
 
+    def write_file(self, name: str, text: str) -> None:
+        """Write a file for people to open, right below the lake. Raises StageError where this session cannot."""
+        if self.local_folder is not None:
+            self.local_folder.mkdir(parents=True, exist_ok=True)
+            self.write_text(self.path(name), text)
+            return
+        spark: Any = self.spark
+        try:
+            target = spark._jvm.org.apache.hadoop.fs.Path(self.path(name))
+            stream = target.getFileSystem(spark._jsc.hadoopConfiguration()).create(target, True)
+        except Exception as error:
+            raise StageError(f"{self.path(name)} cannot be written from this session: {summarise(error)}") from error
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+
+    def read_file(self, name: str) -> str | None:
+        """What `write_file` wrote; None where there is nothing."""
+        if self.local_folder is not None:
+            path = self.local_folder / name
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        from pyspark.errors import PySparkException
+
+        try:
+            return self.spark.read.text(self.path(name), wholetext=True).collect()[0]["value"]
+        except (PySparkException, IndexError):
+            return None
+
     def read_texts(self, pattern: str) -> list[str]:
         """What `write_text` wrote to the paths below the lake that match; parts of the pattern may be `*`."""
         folder = self.local_folder

@@ -8,7 +8,7 @@ from visionlake.expectations import quarantine
 from visionlake.expectations._table import Table
 
 from ._audit import Audit, unread_parents
-from ._feed import joined_key
+from ._feed import CHANGED_AT, joined_key, seen_versions
 from ._lake import Lake
 from ._publish import Scope, publish
 from ._record import Wave
@@ -49,7 +49,7 @@ def publish_quarantine(lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, 
         pruning="input_key",
         values=wave.units if is_unit else [row[0] for row in keys.collect()],
         parents=keys,
-        where=(F.col("stage") == wave.stage) & (F.col("producer") == wave.producer),
+        own=(F.col("stage") == wave.stage) & (F.col("producer") == wave.producer),
     )
     publish(lake, quarantine.TABLE, audited.bad, count=audited.quarantined, scope=scope)
 
@@ -57,12 +57,15 @@ def publish_quarantine(lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, 
 def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, rows: DataFrame, parents: DataFrame) -> Scope:
     from pyspark.sql import functions as F
 
-    where: Column | None = F.col("model_id") == wave.producer if stage.producer else None
+    own: Column | None = F.col("model_id") == wave.producer if stage.producer else None
     version = wave.progress.version
     head = -1 if version is None else lake.version(wave.progress.table)
     pruning, values = _pruning(stage, wave, output.table, output.rows)
     replaced = None if stage.keeps_children else _replaced(stage, rows=rows, parents=parents)
-    return Scope(pruning=pruning, values=values, parents=replaced, version=version, head=head, where=where)
+    return Scope(
+        pruning=pruning, values=values, parents=replaced, version=version, head=head, own=own,
+        seen=lambda: seen_versions(lake, stage, wave.progress),
+    )  # fmt: skip
 
 
 def _pruning(stage: Stage, wave: Wave, table: Table, good: DataFrame) -> tuple[str, list[str]]:
@@ -77,5 +80,6 @@ def _replaced(stage: Stage, *, rows: DataFrame, parents: DataFrame) -> DataFrame
     """Parents whose children are replaced: all but those that could not be read just now."""
     from pyspark.sql import functions as F
 
-    keys, away = parents.select(*stage.key_of_parent), unread_parents(stage, rows)
+    changed_at = [CHANGED_AT] if stage.producer and CHANGED_AT in parents.columns else []
+    keys, away = parents.select(*stage.key_of_parent, *changed_at), unread_parents(stage, rows)
     return keys if away is None else keys.join(F.broadcast(away), list(stage.key_of_parent), "left_anti")

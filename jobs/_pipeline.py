@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,18 +17,18 @@ from visionlake.expectations._gate import load_expectations, validate_expectatio
 
 from ._config import Pipeline
 from ._cut import per_unit
-from ._feed import DELETED, find_due, find_replays
+from ._feed import DELETED, Due, find_due, find_replays
 from ._judge import all_checks
 from ._lake import Lake
-from ._record import History, producer_of, read_histories, read_history, resolved, settings_digest
-from ._report import Reporter, RunResult, StagePlan, StageResult
+from ._record import History, Progress, producer_of, read_histories, read_history, resolved, settings_digest
+from ._results import Reporter, RunResult, StagePlan, StageResult
 from ._runner import StageRun
-from ._stage import Discovery, Stage, StageConfig
+from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
 from ._tracking import make_tracker
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 
 def run(
@@ -56,15 +57,18 @@ def run(
         for stage, config in chosen:
             blocker = _blocker(stage, chosen, results)
             if blocker:
-                result = StageResult(stage=stage.name, status="skipped", error=f"waits for {blocker}")
+                result = StageResult(stage=stage.label, status="skipped", error=f"waits for {blocker}")
             else:
                 job = StageRun(
                     stage=stage, config=config, lake=lake, run_id=run_id, reporter=reporter, tracker=tracker,
-                    limit=limit, rebuild=stage.name in rebuilt,
+                    limit=limit, rebuild=stage.label in rebuilt,
                 )  # fmt: skip
                 result = _guarded(job)
             results.append(result)
             reporter.stage_finished(result)
+        for observer, settings in pipeline.choose_observers(only=only, first=first, last=last):
+            results.append(_observe(observer, settings, lake, labellers(pipeline), reporter))
+            reporter.stage_finished(results[-1])
     finally:
         tracker.close()
     return RunResult(run_id=run_id, lake=lake.uri, stages=tuple(results))
@@ -85,19 +89,20 @@ def plan(
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
-    return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.name in rebuilt) for stage, config in chosen]
+    return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.label in rebuilt) for stage, config in chosen]
 
 
 def check_gates(chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
-    """Refuse severities for checks that a stage does not have, and expectations that there are not."""
+    """Refuse severities for checks that a stage does not have, expectations and models that there are not."""
     for stage, config in chosen:
         try:
+            producer_of(stage, config)
             validate_severity(config.severity, check_names(all_checks(stage, config)))
             validate_expectations(config.expectations)
             if config.expectations_file:
                 validate_expectations(load_expectations(config.expectations_file))
         except ConfigError as error:
-            raise ConfigError(f"[{stage.name}] {error}") from error
+            raise ConfigError(f"[{stage.label}] {error}") from error
 
 
 def _check_tables(lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
@@ -114,8 +119,38 @@ def _guarded(job: StageRun) -> StageResult:
     except VisionlakeError as error:
         return _failed(job, str(error), exit_code=error.exit_code)
     except Exception as error:
-        job.reporter.failed(job.stage.name, error)
-        return _failed(job, summarise(error))
+        job.reporter.failed(job.stage.label, error)
+        message = summarise(error)
+        # A worker that a model has killed cannot say which model it was.
+        is_told = not job.stage.producer or job.producer in message
+        return _failed(job, message if is_told else f"{job.producer}: {message}")
+
+
+def labellers(pipeline: Pipeline) -> list[str]:
+    """The producers of labels that a pipeline has; those whose model cannot be found are left out."""
+    found = []
+    for stage, config in pipeline.stages:
+        with suppress(ConfigError):
+            found += [stage.producer(config)] if stage.producer else []
+    return found
+
+
+def _observe(
+    observer: Observer, settings: Settings, lake: Lake, models: Sequence[str], reporter: Reporter
+) -> StageResult:
+    """Let an observer look; what fails becomes its result."""
+    started = time.monotonic()
+    reporter.note(f"{observer.name}: looking at the tables")
+    result = StageResult(stage=observer.name, status="done")
+    try:
+        seen = observer.observe(lake, settings, models)
+    except VisionlakeError as error:
+        return replace(result, status="failed", error=str(error), exit_code=error.exit_code)
+    except Exception as error:
+        reporter.failed(observer.name, error)
+        return replace(result, status="failed", error=summarise(error))
+    status = "done" if seen.is_new else "nothing_new"
+    return replace(result, status=status, wrote=seen.uri, seconds=time.monotonic() - started)
 
 
 def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
@@ -130,8 +165,8 @@ def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results:
     broken = {r.stage for r in results if r.status in ("stopped", "failed", "skipped")}
     reads = {i.table.name for i in stage.inputs}
     for other, _ in chosen:
-        if other.name in broken and reads & {table.name for table in other.outputs}:
-            return other.name
+        if other.label in broken and reads & {table.name for table in other.outputs}:
+            return other.label
     return None
 
 
@@ -153,7 +188,7 @@ def _stages_to_rebuild(
             w.producer == producer and w.settings_digest == digest for w in staged_waves(lake, stage=stage.name)
         )
         if not begun:
-            changed[stage.name] = _differences(history, config)
+            changed[stage.label] = _differences(history, config)
     if changed and not rebuild:
         raise UsageError(
             "settings changed since these tables were made: "
@@ -161,7 +196,8 @@ def _stages_to_rebuild(
             + ". To make the tables what a fresh run would give (every input is processed again, rows that no longer "
             "come out are deleted, equal rows stay untouched), run again with --rebuild; or set the old values back."
         )
-    return {*changed, *named} if rebuild else set()
+    same = {stage.label for stage, _ in chosen if stage.name in named}
+    return {*changed, *named, *same} if rebuild else set()
 
 
 def _differences(history: History, config: StageConfig) -> str:
@@ -177,14 +213,15 @@ def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | N
     waiting = sum(wave.producer == producer for wave in staged_waves(lake, stage=stage.name))
     marked = find_replays(stage, lake, history, producer=producer)
     replays = marked.parents.count() if marked else 0
-    due = _due_parents(lake, stage, config, history, rebuild=rebuild)
+    due = _due(lake, stage, config, history, rebuild=rebuild)
     if due is None:
-        return StagePlan(stage=stage.name, parents=0, estimated_rows=0, replays=replays, staged_waves=waiting)
-    units = per_unit(due, stage, config).where("parents > deleted")
+        return StagePlan(stage=stage.label, parents=0, estimated_rows=0, replays=replays, staged_waves=waiting)
+    units = per_unit(due.parents, stage, config).where("parents > deleted")
     units = units.orderBy("unit").limit(limit) if limit else units
     found = units.agg(F.sum(F.expr("parents - deleted")).alias("parents"), F.sum("weight").alias("rows")).collect()[0]
+    due.release()
     return StagePlan(
-        stage=stage.name,
+        stage=stage.label,
         parents=found["parents"] or 0,
         estimated_rows=int(found["rows"] or 0) if stage.weight else None,
         replays=replays,
@@ -192,12 +229,12 @@ def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | N
     )
 
 
-def _due_parents(lake: Lake, stage: Stage, config: StageConfig, history: History, *, rebuild: bool) -> DataFrame | None:
+def _due(lake: Lake, stage: Stage, config: StageConfig, history: History, *, rebuild: bool) -> Due | None:
     from pyspark.sql import functions as F
 
-    if stage.discover:
-        now = datetime.now(UTC)
-        discovery = Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
-        return stage.discover(discovery).withColumn(DELETED, F.lit(False))
-    due = find_due(stage, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
-    return None if due is None else due.parents
+    if not stage.discover:
+        return find_due(stage, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
+    now = datetime.now(UTC)
+    discovery = Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
+    parents = stage.discover(discovery).withColumn(DELETED, F.lit(False))
+    return Due(parents=parents, mode="discovered", progress=Progress(table="files"))

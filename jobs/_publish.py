@@ -5,13 +5,13 @@ Idempotent: a second publication of the same rows finds nothing to do. Only file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionlake.expectations._table import Table
 
-from ._feed import look_of
+from ._feed import CHANGED_AT, look_of
 from ._lake import Lake, quoted
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ IN_LIST = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Which existing rows the published ones replace: those for which `where` holds, with a parent in `parents`.
+    """Which existing rows the published ones replace: those for which `own` holds, with a parent in `parents`.
 
+    Where `parents` has `_changed_at`, rows that are not our own go, too, if they saw an older version of their parent
+    and `seen` does not say of their producer that it has looked since: what came out equal was left as it was.
     `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of
     the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's
     version that the rows saw: what a newer one wrote is left alone, up to `head`, the input's newest (a larger
@@ -35,14 +37,20 @@ class Scope:
     parents: DataFrame | None
     version: int | None = None
     head: int = -1
-    where: Column | None = None
+    own: Column | None = None
+    seen: Callable[[], Mapping[str, int]] = dict
+
+    @property
+    def replaces_others(self) -> bool:
+        """Whether rows of others may be stale."""
+        return self.parents is not None and CHANGED_AT in self.parents.columns
 
 
 def publish(lake: Lake, table: Table, rows: DataFrame, *, count: int, scope: Scope) -> int | None:
     """Publish `count` rows into the table; returns the new Delta version, or None where there was nothing to change."""
     existing = lake.table(table.name).where(near(scope.pruning, scope.values))
-    if scope.where is not None:
-        existing = existing.where(scope.where)
+    if scope.own is not None and not scope.replaces_others:
+        existing = existing.where(scope.own)
     if existing.isEmpty():
         if not count:
             return None
@@ -72,15 +80,21 @@ def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -
     from pyspark.sql import functions as F
 
     keys = list(table.key)
+    outdated = F.lit(False)
     if scope.parents is not None:
         shared = [c for c in scope.parents.columns if c in existing.columns]
-        existing = existing.join(F.broadcast(scope.parents), shared, "left_semi")
+        existing = existing.join(F.broadcast(scope.parents), shared, "inner" if scope.replaces_others else "left_semi")
+        if scope.own is not None and scope.replaces_others:
+            outdated = F.coalesce(F.col("input_version") < F.col(CHANGED_AT), F.lit(False))
+            for producer, version in scope.seen().items():
+                outdated &= (F.col("model_id") != producer) | (F.col(CHANGED_AT) > version)
+            existing = existing.where(scope.own | outdated)
     newer = F.lit(False)
     if "input_version" in table.column_names and scope.version is not None:
         newer = F.coalesce(F.col("input_version").between(scope.version + 1, scope.head), F.lit(False))
     look = look_of(table.compared_columns, binary={c.name for c in table.columns if c.type == "binary"})
     new = rows.select(*keys, look.alias("_new"))
-    old = existing.select(*keys, look.alias("_old"), newer.alias("_newer"))
+    old = existing.select(*keys, look.alias("_old"), newer.alias("_newer"), outdated.alias("_outdated"))
     on = [F.col(f"n.{k}").eqNullSafe(F.col(f"o.{k}")) for k in keys]
     both = new.alias("n").join(old.alias("o"), on, "full_outer")
     stale = F.lit("delete") if scope.parents is not None else F.lit(None).cast("string")
@@ -88,7 +102,8 @@ def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -
         F.when(F.col("_old").isNull(), F.lit("insert"))
         .when(F.col("_newer"), F.lit(None))
         .when(F.col("_new").isNull(), stale)
-        .when(F.col("_old") != F.col("_new"), F.lit("update"))
+        # An equal row whose parent has changed says from now on that it saw the change: others would take it for stale.
+        .when((F.col("_old") != F.col("_new")) | F.col("_outdated"), F.lit("update"))
     )
     merged = [F.coalesce(F.col(f"n.{k}"), F.col(f"o.{k}")).alias(k) for k in keys]
     return both.select(*merged, op.alias("_op")).where(F.col("_op").isNotNull())

@@ -19,6 +19,7 @@ from ._stage import Stage, StageConfig
 if TYPE_CHECKING:
     from pyspark.sql import Column, Row
 
+COMPARED_WAVES = 20
 DONE = ("published", "released", "dropped")
 
 
@@ -166,6 +167,20 @@ def _history(row: Row) -> History:
         statuses=statuses,
         sequence=row["sequence"],
     )
+
+
+def read_observed(lake: Lake, wave: Wave, checks: Sequence[str]) -> dict[str, float]:
+    """What these checks saw in the producer's latest published waves before this one, on average."""
+    if not lake.exists("waves"):
+        return {}
+    from pyspark.sql import functions as F
+
+    is_done = F.col("status").isin("published", "released") & (F.col("sequence") < wave.sequence)
+    rows = lake.table("waves").where((F.col("stage") == wave.stage) & (F.col("producer") == wave.producer) & is_done)
+    rows = rows.where("rows_published > 0").orderBy(F.desc("sequence")).limit(COMPARED_WAVES)
+    seen = rows.select(F.explode("checks").alias("check")).where(F.col("check.name").isin(*checks))
+    means = seen.groupBy("check.name").agg(F.avg("check.value").alias("mean")).where("mean IS NOT NULL")
+    return {row["name"]: row["mean"] for row in means.collect()}
 
 
 def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str, Any]:

@@ -9,25 +9,39 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from visionlake.errors import StageError
 from visionlake.expectations import quarantine
 from visionlake.expectations._gate import prepare
 
 from . import _staging
 from ._audit import Audit, audit, dropped
 from ._cut import Cut, cut
-from ._feed import DELETED, Due, find_due, find_replays
+from ._feed import CHANGED_AT, DELETED, Due, find_due, find_replays
+from ._judge import all_checks
 from ._lake import Lake
 from ._outputs import publish_quarantine, publish_tables
 from ._progress import watch
 from ._publish import near
 from ._quarantine import replay_unread
-from ._record import DONE, History, Progress, Wave, producer_of, read_history, resolved, settings_digest, write_row
-from ._report import Reporter, StageResult
+from ._record import (
+    DONE,
+    History,
+    Progress,
+    Wave,
+    producer_of,
+    read_history,
+    read_observed,
+    resolved,
+    settings_digest,
+    write_row,
+)
+from ._results import Reporter, StageResult
 from ._stage import Discovery, Input, Stage, StageConfig
 
 if TYPE_CHECKING:
@@ -62,7 +76,7 @@ class StageRun:
     def __post_init__(self) -> None:
         self.producer = producer_of(self.stage, self.config)
         self.digest = settings_digest(self.config)
-        self.result = StageResult(stage=self.stage.name, status="nothing_new")
+        self.result = StageResult(stage=self.stage.label, status="nothing_new")
         self.total_parents = self.units_done = 0
         self.wave: Wave | None = None
         self._staged: tuple[DataFrame, DataFrame] | None = None
@@ -90,7 +104,7 @@ class StageRun:
         self.wave = wave
         parents, rows = self._staged or _staging.read_parts(self.lake, wave)
         self._staged = None
-        audited = audit(self.stage, self.config, wave, staged=rows, parents=parents)
+        audited = audit(self.stage, self.config, wave, staged=rows, parents=parents, earlier=self._earlier(wave))
         self._step(wave, "judged")
         if audited.is_stopped and decision is None:
             self._record(wave, audited, status="stopped", outputs=[])
@@ -108,8 +122,8 @@ class StageRun:
             wave, audited, status=decision.status if decision else "published", outputs=outputs, decision=decision
         )
         self._step(wave, "progress")
-        _staging.discard(self.lake, wave)
         self._count(wave, audited, status="done")
+        _staging.discard(self.lake, wave)
         return True
 
     def _retry_unread(self) -> None:
@@ -128,7 +142,12 @@ class StageRun:
         if lost:
             self.rebuild = True
             names = " and ".join(lost)
-            self.reporter.note(f"{self.stage.name}: {names} was made anew, so everything is processed again")
+            self.reporter.note(f"{self.stage.label}: {names} was made anew, so everything is processed again")
+
+    def _earlier(self, wave: Wave) -> Mapping[str, float]:
+        """What checks that compare waves have seen before."""
+        names = [check.name for check in all_checks(self.stage, self.config) if check.factor is not None]
+        return read_observed(self.lake, wave, names) if names else {}
 
     def _finish_staged(self, staged: Sequence[Wave]) -> bool:
         """Finish what an earlier run staged; False where a gate stopped one of those waves."""
@@ -143,8 +162,8 @@ class StageRun:
                     write_row(self.lake, wave, known=True, status="superseded", **values)
                 _staging.discard(self.lake, wave)
                 continue
-            self.reporter.stage_started(self.stage.name, wave.rows_in, None)
-            self.reporter.note(f"{self.stage.name}: finishing wave {wave.wave_id}, staged by an earlier run")
+            self.reporter.stage_started(self.stage.label, wave.rows_in, None)
+            self.reporter.note(f"{self.stage.label}: finishing wave {wave.wave_id}, staged by an earlier run")
             if not self.finish(wave):
                 return False
         return True
@@ -193,9 +212,9 @@ class StageRun:
     def _next_wave(self, due: Due, *, lookups: Sequence[Input]) -> bool:
         """Stage and finish the next wave of `due`. False where nothing is left to do, or the gate stopped."""
         from pyspark.errors import PySparkException
-        from pyspark.sql import functions as F
 
         if self._is_at_limit():  # by what an earlier run had staged
+            due.release()
             return False
         try:
             part = self._cut(due)
@@ -205,6 +224,14 @@ class StageRun:
                 raise
             due = due.instead()
             part = self._cut(due)
+        try:
+            return self._work_on(due, part, lookups=lookups)
+        finally:
+            due.release()
+
+    def _work_on(self, due: Due, part: Cut, *, lookups: Sequence[Input]) -> bool:
+        from pyspark.sql import functions as F
+
         if not part.units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)
@@ -214,7 +241,6 @@ class StageRun:
         parents = due.parents.where(near(self.stage.unit, wave.units))
         parents = parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
         self._stage_wave(wave, parents)
-        due.release()
         return self.finish(wave) and not part.is_last and not self._is_at_limit()
 
     def _cut(self, due: Due) -> Cut:
@@ -222,7 +248,7 @@ class StageRun:
         part = cut(due.parents, self.stage, self.config, left=left, is_first=not self.result.waves)
         if part.units and part.due_units is not None:
             self.total_parents = part.due_units
-            self.reporter.stage_started(self.stage.name, part.due_units, part.due_rows)
+            self.reporter.stage_started(self.stage.label, part.due_units, part.due_rows)
         return part
 
     def _left(self) -> int:
@@ -235,7 +261,7 @@ class StageRun:
         sequence = self.history.sequence + 1
         moved = replace(due.progress, last_key=part.keys[-1] if part.units else None, is_complete=part.is_last)
         return Wave(
-            wave_id=f"{self.run_id}-{self.stage.name}-{sequence}",
+            wave_id=f"{self.run_id}-{self.stage.label}-{sequence}",
             run_id=self.run_id,
             stage=self.stage.name,
             producer=self.producer,
@@ -260,7 +286,9 @@ class StageRun:
         self.wave = wave
         plain = [f.name for f in parents.schema.fields if f.dataType.typeName() != "binary"]
         staged = _staging.write_part(self.lake, wave, "parents", parents.select(*plain))
-        alive = (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED)
+        alive = (
+            (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
+        )
         _get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
         lookups = {t: self.lake.table(t, version=v) for t, v in wave.lookups.items()}
@@ -268,6 +296,8 @@ class StageRun:
         with watch(self.lake.spark, self._on_progress(wave)):
             written = _staging.write_part(self.lake, wave, "rows", rows)
         self._staged = (staged, written)
+        if (now := producer_of(self.stage, self.config)) != self.producer:
+            raise StageError(f"the model's files changed during the run: {self.producer} is {now} by now; run again")
         _staging.write_header(self.lake, wave)
         self._step(wave, "staged")
 
@@ -276,7 +306,7 @@ class StageRun:
 
         def progressed(tasks_done: int, tasks_total: int, rows: int) -> None:
             share = tasks_done / tasks_total if tasks_total else 0.0
-            self.reporter.progressed(self.stage.name, before_parents + share * wave.rows_in, total, before_rows + rows)
+            self.reporter.progressed(self.stage.label, before_parents + share * wave.rows_in, total, before_rows + rows)
 
         return progressed
 
@@ -317,7 +347,7 @@ class StageRun:
         before = self.result
         self.units_done += len(wave.units)
         published = audited.published if status == "done" else 0
-        reasons = {k: before.reasons.get(k, 0) + audited.reasons.get(k, 0) for k in {*before.reasons, *audited.reasons}}
+        reasons = Counter(before.reasons) + Counter(audited.reasons)
         self.result = replace(
             before,
             status=status,
@@ -328,7 +358,15 @@ class StageRun:
             wave_id=wave.wave_id,
             checks=_worst(before.checks, audited.checks),
             reasons=reasons,
+            tally=Counter(before.tally) + (self._tally(audited) if published else Counter()),
         )
+
+    def _tally(self, audited: Audit) -> Counter[str]:
+        """The words of the rows just published, counted."""
+        if self.stage.tally is None:
+            return Counter()
+        words = audited.outputs[0].rows.selectExpr(f"explode({self.stage.tally}) AS word").groupBy("word").count()
+        return Counter({row["word"]: row["count"] for row in words.collect()})
 
     def record_failure(self, message: str) -> None:
         """Say in `waves` what ended the wave at work. It is no progress: the next run finishes what is staged."""
@@ -340,7 +378,7 @@ class StageRun:
         self.tracker.wave({**record, "config": self.wave.config})
 
     def _step(self, wave: Wave, step: str) -> None:
-        self.reporter.step(self.stage.name, wave.wave_id, step)
+        self.reporter.step(self.stage.label, wave.wave_id, step)
 
 
 def _get_ready(tracker: Tracker) -> None:

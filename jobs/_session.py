@@ -29,6 +29,9 @@ DELTA_SETTINGS = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)}
+"""Settings of glibc's allocator for workers: large arrays that come and go stay in the process."""
+
 
 def get_session(
     *, settings: Mapping[str, str] | None = None, app_name: str = "visionlake", log_level: str | None = None
@@ -83,8 +86,7 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 2**20),
         "spark.sql.catalogImplementation": "in-memory",  # Hive's would leave a metastore in the working directory
         # Workers free and take picture buffers all the time; by default the C library hands each back to the system.
-        "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
+        **{f"spark.executorEnv.{name}": value for name, value in MALLOC.items()},
         **DELTA_SETTINGS,
     }
     merged = defaults | dict(settings)

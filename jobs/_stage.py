@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -29,10 +29,22 @@ def setting(default: Any = ..., *, affects_output: bool = True, is_path: bool = 
     return Field(default, json_schema_extra=marks, **constraints)
 
 
-class StageConfig(BaseModel):
-    """Settings that every stage has. A stage adds its own by inheriting."""
+class Settings(BaseModel):
+    """A section of a pipeline file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, value: Any, info: ValidationInfo) -> Any:
+        """TOML and JSON know lists only, and a strict tuple refuses them."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        is_tuple = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
+        return tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+class StageConfig(Settings):
+    """Settings that every stage has. A stage adds its own by inheriting."""
 
     max_wave_rows: int = setting(20_000, affects_output=False, gt=0, description="rows per wave, as estimated")
     max_wave_mib: int = setting(2_048, affects_output=False, gt=0, description="MiB of rows per wave, as estimated")
@@ -50,14 +62,6 @@ class StageConfig(BaseModel):
     expectations_file: str | None = setting(
         None, affects_output=False, is_path=True, description="Python file with EXPECTATIONS, a list of expectations"
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _lists_as_tuples(cls, value: Any, info: ValidationInfo) -> Any:
-        """TOML and JSON know lists only, and a strict tuple refuses them."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        is_tuple = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
-        return tuple(value) if is_tuple and isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class Stage:
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
+    `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
+    `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
     """
 
     name: str
@@ -106,11 +112,47 @@ class Stage:
     producer: Callable[[Any], str] | None = None
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
+    is_named: bool = False
+    tally: str | None = None
+    instance: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The stage's section in a pipeline file: its name, and which one of several it is."""
+        return self.name if self.instance is None else f"{self.name}.{self.instance}"
 
     @property
     def key_of_parent(self) -> tuple[str, ...]:
         """The columns that identify a parent."""
         return self.parent_key or self.inputs[0].table.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """A stage that only reads. Observers end every run, also one in which a stage failed or was stopped.
+
+    `observe(lake, config, models)` writes what it has to show and says where; `models` are the producers of labels that
+    the pipeline has now. What it writes is a function of the tables, the models, the settings and the code: it is left
+    alone where none of them changed.
+    """
+
+    name: str
+    summary: str
+    config: type[Settings]
+    observe: Callable[[Lake, Any, Sequence[str]], Observed]
+
+    @property
+    def label(self) -> str:
+        """The section in a pipeline file."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """Where an observer's work lies, and whether this run has written it."""
+
+    uri: str
+    is_new: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from visionlake import jobs
 from visionlake.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from ._stage import Stage
+    from ._stage import Observer, Stage
 
 
 def stage_names() -> tuple[str, ...]:
@@ -31,20 +31,20 @@ def stage_summary(name: str) -> str:
     return docstring.splitlines()[0] if docstring else ""
 
 
-def load_stage(name: str) -> Stage:
+def load_stage(name: str) -> Stage | Observer:
     """The stage of that name. Raises UsageError for a name that does not exist."""
     if name not in stage_names():
         raise UsageError(f"no stage {name!r}; {one_of(name, stage_names())}")
     return importlib.import_module(f"{jobs.__name__}.{name}").STAGE
 
 
-def load_stage_file(path: Path | str) -> Stage:
+def load_stage_file(path: Path | str) -> Stage | Observer:
     """The `STAGE` of a Python file of the user's own. Raises ConfigError where there is none.
 
     The module does not stay in `sys.modules`: what cannot be imported, Spark sends to workers by value, and workers do
     not have the file. It is there while it runs, because dataclasses and pydantic look names up in it.
     """
-    from ._stage import Stage
+    from ._stage import Observer, Stage
 
     path = Path(path)
     if not path.is_file():
@@ -62,8 +62,8 @@ def load_stage_file(path: Path | str) -> Stage:
     finally:
         sys.modules.pop(name, None)
     stage = getattr(module, "STAGE", None)
-    if not isinstance(stage, Stage):
-        raise ConfigError(f"stage file {path}: defines no STAGE (an instance of visionlake.jobs._stage.Stage)")
+    if not isinstance(stage, Stage | Observer):
+        raise ConfigError(f"stage file {path}: defines no STAGE (an instance of Stage or Observer of visionlake.stage)")
     return stage
 
 

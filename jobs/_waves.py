@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import UsageError
 
 from . import _staging
-from ._record import DONE, Wave, read_history
-from ._report import Reporter
+from ._record import DONE, Wave, producer_of, read_history
+from ._results import Reporter
 from ._runner import Decision, StageRun
 from ._tracking import make_tracker
 
@@ -58,9 +59,16 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
     if wave is None:
         status = show_wave(lake, wave_id)["status"]
         raise UsageError(f"wave {wave_id} is {status}; only a wave that waits (stopped or staged) can be decided on")
-    chosen = [(stage, config) for stage, config in pipeline.stages if stage.name == wave.stage]
+    named = [(stage, config) for stage, config in pipeline.stages if stage.name == wave.stage]
+    chosen = [pair for pair in named if producer_of(*pair) == wave.producer]
+    if decision.status == "dropped":
+        chosen = chosen or named  # to drop a wave, nothing has to be made again
     if not chosen:
-        raise UsageError(f"wave {wave_id} belongs to stage {wave.stage}, which {pipeline.path} does not have")
+        made = ", ".join(f"{name} = {json.dumps(value)}" for name, value in sorted(wave.config.items()) if value)
+        raise UsageError(
+            f"wave {wave_id} is of {wave.stage} as {wave.producer}, which {pipeline.path} does not have; put back what "
+            f"made it ({made}), or drop the wave with a section of {wave.stage} in the file"
+        )
     stage, config = chosen[0]
     reporter = Reporter()
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)

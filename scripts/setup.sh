@@ -93,7 +93,8 @@ else
 fi
 say "installing dependencies (PyTorch with CUDA is several GB; TORCH_INDEX chooses another)"
 if [ -n "${TORCH_INDEX-}" ]; then
-    install --index-url "$TORCH_INDEX" --no-deps "$(grep '^torch==' requirements/lock.txt)"
+    mapfile -t torch < <(grep -E '^torch(vision)?==' requirements/lock.txt)
+    install --index-url "$TORCH_INDEX" --no-deps "${torch[@]}"
 fi
 install --editable '.[dev]'
 printf '%s' "${TORCH_INDEX-}" >$records/torch-index

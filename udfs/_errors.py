@@ -19,3 +19,13 @@ class MediaError(Exception):
     def as_row(self) -> dict[str, str | None]:
         """The value of an `error` column."""
         return {"reason": self.reason, "message": self.message, "payload": self.payload}
+
+
+class ModelError(Exception):
+    """Something is wrong with a model: its files, its card or what it gives. The message names it and what to do."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in one line of at most 300 characters."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionlake._notebook import extract_frames, run, show_frames
+    from visionlake._notebook import detect_objects, extract_frames, run, show_frames
     from visionlake.jobs._lake import Lake
 
-__all__ = ["Lake", "__version__", "extract_frames", "run", "show_frames"]
+__all__ = ["Lake", "__version__", "detect_objects", "extract_frames", "run", "show_frames"]
 __version__ = "0.1.0"
 
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
         from visionlake.jobs._lake import Lake
 
         return Lake
-    if name in ("extract_frames", "run", "show_frames"):
+    if name in ("detect_objects", "extract_frames", "run", "show_frames"):
         from visionlake import _notebook
 
         return getattr(_notebook, name)

@@ -129,6 +129,37 @@ def replay(
     click.echo(f"Marked {count:,} rows; the next run tries them again." if count else "No such rows in quarantine.")
 
 
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] MEDIA")
+@_LAKE
+@click.option("--pts", type=int, metavar="N", help="The frame with this pts; by default the one with most objects.")
+@click.option("--stream", type=click.IntRange(min=0), default=0, show_default=True, help="Of this stream.")
+@click.option(
+    "--model",
+    metavar="ID",
+    help="Labels of this model (its id, or how that begins); by default of those in the pipeline.",
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file, .png or .jpg; MEDIA_PTS.png by default."
+)
+def show(
+    names: Sequence[str], uri: str | None, pts: int | None, stream: int, model: str | None, out: Path | None
+) -> None:
+    """Write a frame as a picture, with the boxes that models found. MEDIA is a path, a file's name or a media_id."""
+    pipeline, media = _one_and_name(names, uri)
+    with _open_lake(pipeline, uri) as (lake, loaded):
+        from visionlake._show import write_picture
+        from visionlake._text import clean
+        from visionlake.jobs._pipeline import labellers
+
+        models = labellers(loaded) if loaded else []
+        target, drawn = write_picture(lake, media, stream=stream, pts=pts, model=model, models=models, out=out)
+    for words, count in drawn or ():
+        click.echo(f"{count:>4}  {clean(words)}")
+    nothing = "no model has looked at this frame yet" if drawn is None else "no objects are on it"
+    click.echo(f"{clean(target)} is written." if drawn else f"{clean(target)} is written; {nothing}.")
+
+
 @click.group()
 def waves() -> None:
     """See waves, and decide about those that a gate stopped."""

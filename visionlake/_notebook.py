@@ -7,7 +7,9 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from visionlake.errors import UsageError
 
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from visionlake.jobs._config import Pipeline
-    from visionlake.jobs._report import Reporter, RunResult
+    from visionlake.jobs._results import Reporter, RunResult
+
+T = TypeVar("T", bound=BaseModel)
 
 _CAPTION = ("media_id", "stream_index", "pts_s", "label")
+_AS_TEXT = ("bigint", "double", "float")
 _PICTURE_TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
@@ -66,27 +71,69 @@ def extract_frames(df: DataFrame, **settings: Any) -> DataFrame:
     `uri`, and `error`, a struct that is not null in a row that says what could not be read. Every evaluation decodes
     again: write the result. Raises UsageError for a setting or a table that does not fit.
     """
-    from pydantic import ValidationError
-
-    from visionlake.jobs._fields import describe_field
-    from visionlake.jobs._stages import one_of
     from visionlake.jobs.extract_frames import Config, decode
 
     if "uri" not in df.columns:
         raise UsageError(f"the table has no column uri; it has {', '.join(df.columns)}")
+    config = _checked(Config, settings)
+    # Rows are few and files are large: as many tasks as the session shuffles into, whatever files the rows came from.
+    tasks = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+    return decode(df.select("uri").repartition(tasks), config, passed=("uri",))
+
+
+def detect_objects(df: DataFrame, **settings: Any) -> DataFrame:
+    """Objects in the pictures (JPEG, PNG, WebP) that the column `image` of `df` holds, without lake or gates.
+
+    `settings` are those of `[detect_objects.<name>]`, for example `weights="model.pt2"`. Returns the other columns of
+    `df`, those of `detections`, and `error`, a struct that is not null where a picture cannot be read. Every evaluation
+    runs the model again: write the result. Raises UsageError for a setting or a table that does not fit.
+    """
+    from pyspark.sql import functions as F
+
+    from visionlake.expectations._table import Column
+    from visionlake.jobs.detect_objects import Config, detect
+
+    types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    if types.get("image") != "binary":
+        what = f"its column image is {types['image']}" if "image" in types else f"it has {', '.join(types)}"
+        raise UsageError(f"the table wants a column image of type binary, the bytes of a JPEG, PNG or WebP; {what}")
+    del types["image"]
+    if clash := sorted({*types} & {"model_id", "frame_width_px", "frame_height_px", "instances", "error"}):
+        raise UsageError(f"the table has {', '.join(clash)}, as the result will have: rename or drop what it has")
+    if isinstance(weights := settings.get("weights"), str | Path):
+        settings["weights"] = str(Path(weights).expanduser().absolute())  # workers have folders of their own
+    # pandas has no null among integers and takes NaN for null: as text both come through. Names may hold anything.
+    columns = {f"c{place}": (name, kind) for place, (name, kind) in enumerate(types.items())}
+    carried = {new: "string" if kind in _AS_TEXT else kind for new, (_, kind) in columns.items()}
+    table = df.select(
+        "image", *(F.col(_quoted(columns[new][0])).cast(kind).alias(new) for new, kind in carried.items())
+    )
+    passed = [Column(name=new, type=kind, comment="passed through") for new, kind in carried.items()]
+    found = detect(table, _checked(Config, settings), passed=passed)
+    return found.select(
+        *(F.col(new).cast(kind).alias(name) for new, (name, kind) in columns.items()), *found.columns[len(columns) :]
+    )
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+def _checked(model: type[T], settings: dict[str, Any]) -> T:
+    """The settings as a stage's configuration. Raises UsageError."""
+    from visionlake.jobs._fields import describe_field
+    from visionlake.jobs._stages import one_of
+
     try:
-        config = Config(**settings)
+        return model(**settings)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        fields = Config.model_fields
+        fields = model.model_fields
         if name in fields:
             allowed = f"allowed is {describe_field(fields[name])}"
         else:
             allowed = f"unknown setting; {one_of(name, sorted(fields))}"
         raise UsageError(f"{name} = {settings.get(name)!r}: {allowed}") from None
-    # Rows are few and files are large: as many tasks as the session shuffles into, whatever files the rows came from.
-    tasks = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    return decode(df.select("uri").repartition(tasks), config, passed=("uri",))
 
 
 @dataclass(frozen=True)

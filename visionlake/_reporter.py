@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from visionlake.jobs._report import Reporter, StageResult
+from visionlake.jobs._results import Reporter, StageResult
 
 from ._terminal import clean
 from ._traces import keep_trace

@@ -45,8 +45,9 @@ def run_pipeline(
 
 
 def nouns(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
-    """What the inputs and the rows of each stage are called: like their tables, or files where there is no table."""
+    """What the inputs (in the units of waves) and the rows of each stage are called."""
+    units = {"media_id": "media"}
     return {
-        stage.name: (stage.inputs[0].table.name if stage.inputs else "files", stage.outputs[0].name)
+        stage.label: (units.get(stage.unit, "inputs") if stage.inputs else "files", stage.outputs[0].name)
         for stage, _ in pipeline.stages
     }

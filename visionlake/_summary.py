@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,11 +20,12 @@ from visionlake.jobs._config import Pipeline, resolved
 from ._terminal import cell, clean, make_table
 
 if TYPE_CHECKING:
-    from visionlake.jobs._report import RunResult, StagePlan, StageResult
+    from visionlake.jobs._results import RunResult, StagePlan, StageResult
 
 _STYLES = {"passed": "green", "stopped": "bold red", "failed": "bold red", "errored": "bold red", "warned": "yellow"}
 _SECRET = re.compile(r"secret|password|token|credential|account\.key|access\.key", re.IGNORECASE)
 _SHOWN_KEYS = 5
+_SHOWN_WORDS = 12
 
 
 def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
@@ -28,6 +33,7 @@ def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
     console.print()
     _print_stages(console, result)
     _print_reasons(console, result)
+    _print_tallies(console, result)
     for stage in result.stages:
         _print_failed_checks(console, stage)
         if stage.error and stage.status == "failed":
@@ -50,8 +56,8 @@ def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline)
     settings = [f"lake = {json.dumps(pipeline.lake)}"]
     planned = {plan.stage for plan in plans}
     for stage, config in pipeline.stages:
-        if stage.name in planned:
-            settings += ["", f"[{stage.name}]", *_settings(resolved(config))]
+        if stage.label in planned:
+            settings += ["", f"[{stage.label}]", *_settings(resolved(config))]
     settings += ["", "[mlflow]", *_settings(resolved(pipeline.tracking))]
     if pipeline.spark:
         shown = {name: "***" if _SECRET.search(name) else value for name, value in pipeline.spark.items()}
@@ -65,8 +71,10 @@ def _print_stages(console: Console, result: RunResult) -> None:
     for stage in result.stages:
         rate = stage.published / stage.seconds if stage.published and stage.seconds else 0.0
         shown = "-" if not rate else f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"
+        counts = (stage.parents, stage.published, stage.quarantined)
+        looks_only = stage.wrote is not None
         table.add_row(
-            clean(stage.stage), cell(stage.parents), cell(stage.published), cell(stage.quarantined),
+            clean(stage.stage), *(cell(None if looks_only else count) for count in counts),
             Text(f"{stage.seconds:,.1f}"), Text(shown), _gate(stage),
         )  # fmt: skip
     console.print(table)
@@ -79,6 +87,8 @@ def _gate(stage: StageResult) -> Text:
         return Text(clean(stage.error or "skipped"), style="dim")
     if stage.status == "nothing_new":
         return Text("nothing new", style="dim")
+    if stage.wrote is not None:
+        return Text("-", style="dim")
     told = sum(check.failed for check in stage.checks)
     if told:
         return Text("1 warning" if told == 1 else f"{told} warnings", style=_STYLES["warned"])
@@ -99,6 +109,21 @@ def _print_reasons(console: Console, result: RunResult) -> None:
     for stage, reason, count in sorted(rows, key=lambda row: (row[0], -row[2], row[1])):
         table.add_row(clean(stage), Text(clean(reason)), cell(count))
     console.print(table)
+
+
+def _print_tallies(console: Console, result: RunResult) -> None:
+    """The most frequent words (labels) of what was published."""
+    for stage in result.stages:
+        if not stage.tally:
+            continue
+        console.print()
+        table = make_table(stage.stage, "found", right=("found",))
+        ordered = sorted(stage.tally.items(), key=lambda item: (-item[1], item[0]))
+        for word, count in ordered[:_SHOWN_WORDS]:
+            table.add_row(Text(clean(word)), cell(count))
+        if rest := ordered[_SHOWN_WORDS:]:
+            table.add_row(Text(f"{len(rest)} others", style="dim"), cell(sum(count for _, count in rest)))
+        console.print(table)
 
 
 def _print_failed_checks(console: Console, stage: StageResult) -> None:
@@ -122,26 +147,33 @@ def _print_failed_checks(console: Console, stage: StageResult) -> None:
 
 
 def _print_next(console: Console, result: RunResult, pipeline: str) -> None:
-    file = shlex.quote(pipeline)
+    file, program = shlex.quote(pipeline), _program()
     steps: list[tuple[str, str]] = []
     for stage in result.stages:
         if stage.status == "stopped" and stage.wave_id:
             wave = f"{file} {shlex.quote(stage.wave_id)}"
             steps += [
-                (f"look at the wave that {stage.stage} stopped", f"visionlake waves show {wave}"),
-                ("publish it despite the gate", f"visionlake waves release {wave} --why '...'"),
-                ("send it to quarantine and go on", f"visionlake waves drop {wave} --why '...'"),
+                (f"look at the wave that {stage.stage} stopped", f"{program} waves show {wave}"),
+                ("publish it despite the gate", f"{program} waves release {wave} --why '...'"),
+                ("send it to quarantine and go on", f"{program} waves drop {wave} --why '...'"),
             ]
     if result.exit_code:
-        steps.append(("when the cause is mended, go on where it stopped", f"visionlake run {file}"))
+        steps.append(("when the cause is mended, go on where it stopped", f"{program} run {file}"))
     if any(stage.quarantined for stage in result.stages):
-        steps.append(("see what is in quarantine", f"visionlake quarantine list {file}"))
+        steps.append(("see what is in quarantine", f"{program} quarantine list {file}"))
+    steps += [(f"look at the {stage.stage}", stage.wrote) for stage in result.stages if stage.wrote]
     if not result.exit_code:
-        steps.append(("see the tables", f"visionlake tables {file}"))
+        steps.append(("see the tables", f"{program} tables {file}"))
     console.print(Text("\nWhat next", style="bold"))
     for words, command in steps:
         _print_lines(console, f"  # {words}", style="dim")
         _print_lines(console, f"  {command}")
+
+
+def _program() -> str:
+    """How the shell of whoever reads it finds this command line: by name, or else by its path."""
+    own = Path(sys.executable).with_name("visionlake")
+    return "visionlake" if shutil.which("visionlake") or not own.exists() else shlex.quote(os.path.relpath(own))
 
 
 def _print_lines(console: Console, text: str, *, style: str = "") -> None:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ._text import clean
+
 PLAIN_WIDTH = 200
 ROOMY_WIDTH = 120
 
@@ -22,15 +24,6 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console
-
-
-def clean(value: object, *, keep_lines: bool = False) -> str:
-    """Text that a terminal only shows: control characters, direction marks and undecodable bytes are written out."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    kept = "\n" if keep_lines else ""
-    return "".join(c if c.isprintable() or c in kept else _written_out(c) for c in text)
 
 
 def cell(value: object, *, style: str = "") -> Text:
@@ -110,9 +103,3 @@ def _laid_out(value: object) -> Text:
         return cell(value)
     text = json.dumps(value, default=str, ensure_ascii=False, indent=2)
     return Text(clean(text, keep_lines=True))
-
-
-def _written_out(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape", "surrogatepass").decode()

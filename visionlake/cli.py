@@ -15,7 +15,7 @@ from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LAKE_COMMANDS = ("quarantine", "runs", "tables", "waves")
+_LAKE_COMMANDS = ("show", "quarantine", "runs", "tables", "waves")
 
 
 class _Commands(click.Group):
@@ -168,7 +168,8 @@ def _dashed(name: str) -> str:
 
 
 def _underscored(name: str) -> str:
-    return name.replace("-", "_")
+    stage, dot, instance = name.partition(".")
+    return f"{stage.replace('-', '_')}{dot}{instance}"
 
 
 def _complain(text: str) -> None:

@@ -25,6 +25,9 @@ class StageError(VisionlakeError):
     """A stage cannot go on, for example because its table has columns that the declaration does not know."""
 
 
+_OWN = "visionlake.udfs._errors.ModelError: "  # it says all by itself
+
+
 def summarise(error: BaseException) -> str:
     """One line that says what happened: a worker's own error, else that it crashed, else what the JVM says first."""
     lines = [line.strip().removeprefix("Caused by: ") for line in str(error).splitlines() if line.strip(" :")]
@@ -33,5 +36,7 @@ def summarise(error: BaseException) -> str:
     crashes = [line for line in lines if "Python worker exited" in line]
     jvm = [line for line in lines if not line.startswith("An error occurred while calling")]
     telling = [*python[-1:], *crashes[-1:], *jvm[:1], "no message"][0].lstrip(": ")[:500]
+    if _OWN in telling:
+        return telling.split(_OWN, 1)[1]
     name = type(error).__name__
     return telling if telling.startswith(name) else f"{name}: {telling}"

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from visionlake.expectations import declaration
 from visionlake.expectations._table import Check, Column, Rule, Table
-from visionlake.jobs._stage import Input, Stage, StageConfig, setting
+from visionlake.jobs._stage import Input, Observed, Observer, Settings, Stage, StageConfig, setting
 
-__all__ = ["Check", "Column", "Input", "Rule", "Stage", "StageConfig", "Table", "setting", "table"]
+__all__ = [
+    "Check",
+    "Column",
+    "Input",
+    "Observed",
+    "Observer",
+    "Rule",
+    "Settings",
+    "Stage",
+    "StageConfig",
+    "Table",
+    "setting",
+    "table",
+]
 
 
 def table(name: str) -> Table:

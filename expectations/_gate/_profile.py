@@ -40,17 +40,20 @@ def judge_profile(
     severity = severity or {}
     validate_severity(severity, check_names(checks))
     values = {c.name: _number(profile[n]) for c in checks for n in (c.metric, c.name) if n in profile}
-    judged = {check.name: check for check in checks if values.get(check.name) is not None}
+    unbounded = {c.name for c in checks if c.factor is not None and c.minimum is None and c.maximum is None}
+    judged = {c.name: c for c in checks if values.get(c.name) is not None and c.name not in unbounded}
     verdicts = _judge_bounds({name: values[name] for name in judged}, judged) if judged else {}
     results = []
     for check in checks:
         level = severity.get(check.name, check.severity)
         observed, message, verdict = "unknown", "", verdicts.get(check.name)
         status: Status
-        if check.name in judged:
+        if values.get(check.name) is not None:
             observed = _show_number(values[check.name], share=check.share)
         if check.name not in values:
             status, message = "errored", f"the wave's profile holds no number {check.metric!r}"
+        elif check.name in unbounded:
+            status, message = "skipped", "no earlier wave to compare with"
         elif check.name not in judged:
             status = "skipped" if rows == 0 else failure(level)
             message = "no rows to judge" if rows == 0 else "the number is null"

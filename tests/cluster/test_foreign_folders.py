@@ -46,6 +46,7 @@ def test_editable_install_in_a_local_session(tmp_path: Path) -> None:
     assert files == dict.fromkeys(("DRIVER", "WORKER"), str(ROOT / "udfs" / "__init__.py"))
 
 
+@pytest.mark.long
 def test_zip_on_a_cluster(tmp_path: Path) -> None:
     script = load_script("make_zip")
     archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")

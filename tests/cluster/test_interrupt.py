@@ -12,7 +12,7 @@ import pytest
 from cluster._lakes import Driver, Project, add_variant, command, published, rows
 
 import visionlake
-from visionlake.jobs._report import Reporter
+from visionlake.jobs._results import Reporter
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,6 +47,7 @@ def driver(project: Project) -> Iterator[Driver]:
         driver.close()
 
 
+@pytest.mark.long
 @pytest.mark.kill
 def test_interrupt_stops_cleanly_and_the_next_run_goes_on(
     project: Project, driver: Driver, spark: SparkSession

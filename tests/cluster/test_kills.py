@@ -15,7 +15,7 @@ import pytest
 from cluster._lakes import Driver, Project, command, contents, published, staged
 
 import visionlake
-from visionlake.jobs._report import Reporter
+from visionlake.jobs._results import Reporter
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,7 +30,7 @@ from contextlib import suppress
 import psutil
 
 import visionlake
-from visionlake.jobs._report import Reporter
+from visionlake.jobs._results import Reporter
 from visionlake.jobs._session import get_session
 
 pipeline, told, stages, *moment = sys.argv[1:]
@@ -123,7 +123,8 @@ def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=pytest.mark.long if step in ("judged", "quarantine") else ()) for step in STEPS]
+    "step",
+    [pytest.param(step, marks=pytest.mark.long if step != "table" else ()) for step in STEPS],
 )
 def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
     lakes, before = ingested, published(ingested.lake)["extract_frames"]

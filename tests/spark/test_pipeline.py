@@ -21,7 +21,7 @@ from visionlake.errors import UsageError
 from visionlake.expectations import frames, media, quarantine, sources
 from visionlake.expectations._table import Table
 from visionlake.jobs import _quarantine, extract_frames
-from visionlake.jobs._report import Reporter, RunResult
+from visionlake.jobs._results import Reporter, RunResult
 
 PRESENT = "state = 'present'"
 
@@ -144,6 +144,7 @@ def test_replaced_and_deleted_files(world: World, decoded: list[str]) -> None:
     assert world.lake.table("current_frames").count() == 15
 
 
+@pytest.mark.long
 def test_another_rate_wants_rebuild_and_then_equals_a_fresh_lake(world: World, tmp_path: Path) -> None:
     world.video("a.mp4")
     world.run("extract_frames.fps=2")
@@ -189,6 +190,7 @@ def test_a_planted_bad_batch_stops_then_is_judged_again_without_decoding(world: 
     assert len(bad) == 3 and {row["reason"] for row in bad} == {"truncated"}
 
 
+@pytest.mark.long
 def test_replay_after_the_cause_is_mended(world: World, decoded: list[str]) -> None:
     made = media_video.truncated_mp4(world.folder)
     made.path.rename(world.media / "bad.mp4")
@@ -280,7 +282,9 @@ def test_tables_open_without_spark_as_the_readme_says(world: World, monkeypatch:
     world.run()
     monkeypatch.chdir(world.folder)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    blocks = [b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "deltalake" in b]
+    blocks = [
+        b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "lake/frames" in b and "deltalake" in b
+    ]
     assert len(blocks) == 2
     for block in blocks:
         names: dict[str, Any] = {}

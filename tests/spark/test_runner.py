@@ -18,7 +18,7 @@ from visionlake.jobs import _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._pipeline import plan, run
-from visionlake.jobs._report import Reporter, RunResult
+from visionlake.jobs._results import Reporter, RunResult
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
 
 THINGS = Table(

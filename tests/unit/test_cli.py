@@ -86,13 +86,14 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_options_reach_the_run(pipeline: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     calls = []
     monkeypatch.setattr("visionlake._run.run_pipeline", lambda path, **options: calls.append((path, options)) or 3)
-    chosen = ["--stage", "extract-frames"] if command == "run" else []
+    chosen = ["--stage", "extract-frames", "--stage", "detect-objects.my-net"] if command == "run" else []
     options = ["--limit", "4", "--rebuild", "--dry-run", "--set", "a.b=1", "--set", "a.c=2", "--verbose"]
     assert cli.main([command, str(pipeline), *chosen, *options]) == 3
     path, options = calls[0]
     assert path == str(pipeline)
     options = {name: value for name, value in options.items() if value is not None}
-    expected = {"only": ["extract_frames"], "limit": 4, "rebuild": True, "dry_run": True, "verbose": True}
+    only = ["extract_frames", "detect_objects.my-net"] if command == "run" else ["extract_frames"]
+    expected = {"only": only, "limit": 4, "rebuild": True, "dry_run": True, "verbose": True}
     assert options == expected | {"overrides": ("a.b=1", "a.c=2")}
 
 

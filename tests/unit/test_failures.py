@@ -30,16 +30,16 @@ IN_THE_JVM = """An error occurred while calling o1.save.
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (IN_A_WORKER, "visionlake.udfs._errors.ModelError: model x hangs"),
-        (CRASHED, "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)"),
-        (IN_THE_JVM, "org.apache.spark.SparkException: no space left on device"),
-        ("disk is full", "disk is full"),
-        ("first\nsecond", "first"),
-        ("", "no message"),
+        (IN_A_WORKER, "model x hangs"),
+        (CRASHED, "RuntimeError: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)"),
+        (IN_THE_JVM, "RuntimeError: org.apache.spark.SparkException: no space left on device"),
+        ("disk is full", "RuntimeError: disk is full"),
+        ("first\nsecond", "RuntimeError: first"),
+        ("", "RuntimeError: no message"),
     ],
 )
 def test_one_line_that_tells(text: str, told: str) -> None:
-    assert summarise(RuntimeError(text)) == f"RuntimeError: {told}"
+    assert summarise(RuntimeError(text)) == told
 
 
 def test_the_kind_of_error_is_named_once() -> None:

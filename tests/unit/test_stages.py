@@ -60,7 +60,7 @@ def stage(name: str, *, reads: tuple[str, ...] = (), writes: tuple[str, ...] = (
 
 
 def test_stages_are_the_public_modules_of_jobs() -> None:
-    assert stage_names() == ("extract_frames", "ingest_media")
+    assert stage_names() == ("detect_objects", "extract_frames", "ingest_media", "report")
     assert all(stage_summary(name).endswith(".") for name in stage_names())
     assert all(load_stage(name).name == name for name in stage_names())
 
@@ -80,7 +80,7 @@ def test_stages_are_found_in_a_zip_and_not_imported(tmp_path: Path) -> None:
         "print([m for m in sys.modules if m in ('pydantic', 'pyarrow', 'visionlake.jobs.extract_frames')])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines() == ["('extract_frames', 'ingest_media') True", "[]"]
+    assert done.stdout.splitlines() == ["('detect_objects', 'extract_frames', 'ingest_media', 'report') True", "[]"]
 
 
 def test_an_unknown_stage_is_answered_with_the_nearest_name() -> None:
@@ -105,6 +105,7 @@ def test_a_stage_file_travels_to_workers_that_do_not_have_it(tmp_path: Path) -> 
     file = tmp_path / "mean.py"
     file.write_text(OWN_STAGE)
     own = load_stage_file(file)
+    assert isinstance(own, Stage)
     scaled, config = own.transform.__globals__["scaled"], own.config.model_validate({"scale": 3.0})
     sent = cloudpickle.dumps(lambda value: scaled(value, config))
     file.unlink()

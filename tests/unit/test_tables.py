@@ -60,7 +60,7 @@ def test_everything_is_commented(table: Table):
 @every_table
 def test_checks_have_a_bound_and_plain_names(table: Table):
     for check in table.checks:
-        assert check.minimum is not None or check.maximum is not None, check.name
+        assert (check.minimum, check.maximum, check.factor) != (None, None, None), check.name
     for name in [*(rule.name for rule in table.rules), *(check.name for check in table.checks), *table.column_names]:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", name), name
 

@@ -13,7 +13,7 @@ from visionlake._summary import print_plan, print_result
 from visionlake._terminal import cell, clean, make_console, print_record, print_rows
 from visionlake.expectations._checks import CheckResult
 from visionlake.jobs._config import load_pipeline
-from visionlake.jobs._report import RunResult, StagePlan, StageResult
+from visionlake.jobs._results import RunResult, StagePlan, StageResult
 
 HOSTILE = "[bold red]a[/] \x1b[2J\x1b]0;title\x07\r\n\u202egpj.exe \udcff \x9b1m"
 BLACK = CheckResult(
@@ -73,7 +73,8 @@ def test_values_in_tables(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_the_end_of_a_run(width: int) -> None:
+def test_the_end_of_a_run(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     console = screen(width)
     print_result(console, STOPPED, pipeline="my videos/pipeline.toml")
     text = shown(console)
@@ -99,6 +100,20 @@ def test_the_end_of_a_run(width: int) -> None:
         "visionlake quarantine list 'my videos/pipeline.toml'",
     ):
         assert f"  {command}\n" in rest
+
+
+def test_commands_can_be_copied_where_the_shell_does_not_know_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my env").mkdir()
+    for name in ("visionlake", "python"):
+        (tmp_path / "my env" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "my env" / "python"))
+    console = screen(80)
+    print_result(console, STOPPED, pipeline="p.toml")
+    assert "  'my env/visionlake' run p.toml\n" in shown(console)
 
 
 def test_a_run_that_went_well_says_so() -> None:

@@ -37,7 +37,8 @@ class Reporter:
 class StageResult:
     """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows.
 
-    `exit_code` is that of a failed one.
+    `exit_code` is that of a failed one. `tally` counts words of the published rows (labels); `wrote` is where an
+    observer's work lies.
     """
 
     stage: str
@@ -52,6 +53,8 @@ class StageResult:
     reasons: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     exit_code: int = 1
+    tally: Mapping[str, int] = field(default_factory=dict)
+    wrote: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

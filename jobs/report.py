@@ -1,0 +1,263 @@
+"""Report: one page about the lake, with what ran, what gates found, frames with their labels, and figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from importlib.resources import files
+from typing import Any
+
+from visionlake import __version__
+from visionlake._text import clean
+from visionlake.expectations import declaration, declared_names
+from visionlake.expectations._table import Table
+from visionlake.jobs import _report_facts as facts
+from visionlake.jobs._lake import Lake
+from visionlake.jobs._stage import Observed, Observer, Settings, setting
+from visionlake.udfs.draw_boxes import COLOURS
+
+PAGE = "report.html"
+_TEMPLATE = "report.html.jinja"
+_STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
+_MAX_LABELS, _MAX_BOXES = 30, 100
+_MAX_NAMED = 10  # boxes of a frame: more names would cover each other
+_CELL_PX, _TEXT_PX = (340, 227), 12  # of a picture and of its labels, as a desktop shows them
+_DASHES = ("", "6 3", "2 2", "8 2 2 2")
+_ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
+_ITEMS = ("media", "frames", "quarantine")
+
+
+class Config(Settings):
+    """Settings of `[report]`."""
+
+    title: str = setting("visionlake report", min_length=1, max_length=200, description="heading of the page")
+    max_pictures: int = setting(48, ge=0, le=500, description="frames that the page shows")
+    picture_side_px: int = setting(480, ge=64, le=2048, description="longer side of a shown frame")
+
+
+def observe(lake: Lake, config: Config, models: Sequence[str] = ()) -> Observed:
+    """Write the page, unless the one that is there was made of the same."""
+    uri = lake.path(PAGE)
+    state = _state(lake, config, models)
+    earlier = _STATE.search(lake.read_file(PAGE) or "")
+    if earlier and earlier[1] == state:
+        return Observed(uri=uri, is_new=False)
+    lake.write_file(PAGE, page(lake, config, models, state=state))
+    return Observed(uri=uri, is_new=True)
+
+
+def page(lake: Lake, config: Config, models: Sequence[str], *, state: str) -> str:
+    """The page as HTML: self-contained, without scripts, every value escaped.
+
+    Labels of other producers than `models` are told of as earlier ones; if none of `models` has any, all are shown.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True)
+    return environment.from_string(_template()).render(_values(lake, config, models), state=state)
+
+
+def _template() -> str:
+    return files("visionlake.jobs").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """What goes into the page: control characters and direction marks written out; markup of our own as it is."""
+    return clean(value, keep_lines=True) if type(value) is str else value
+
+
+def _state(lake: Lake, config: Config, models: Sequence[str]) -> str:
+    """Digest of all that the page is a function of."""
+    tables = [name for name in declared_names() if isinstance(declaration(name), Table) and lake.exists(name)]
+    heads = {name: lake.head(name) for name in tables}
+    parts = [heads, config.model_dump(mode="json"), __version__, _template(), sorted(models)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
+    waves, found, quality = facts.newest_waves(lake), facts.model_facts(lake), facts.quality_counts(lake)
+    shown = [model for model in found if model.model_id in models] or found
+    earlier = [model for model in found if model not in shown]
+    ids = [model.model_id for model in shown]
+    pictures = facts.sheet_frames(lake, most=config.max_pictures, side_px=config.picture_side_px, models=ids)
+    totals = facts.counts(lake, _ITEMS)
+    newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
+    ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
+    tables = [name for name in declared_names() if isinstance(declaration(name), Table) and lake.exists(name)]
+    is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
+    return {
+        "title": config.title,
+        "lake": lake.uri,
+        "version": __version__,
+        "run": newest and {"run_id": newest["run_id"], "finished_at": ended},
+        "totals": [(name, f"{n:,}") for name, n in totals.items()]
+        + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
+        "gone": facts.gone_files(lake),
+        "sections": _sections(has_labels=bool(shown), has_frames=bool(pictures), has_quality=bool(quality)),
+        "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
+        "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
+        "quarantine": facts.quarantined(lake),
+        "labels": [_model(model, place) for place, model in enumerate(shown)],
+        "past_labels": [
+            {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"} for m in earlier
+        ],
+        "pictures": _pictures(pictures),
+        "frame_count": f"{totals.get('frames', 0):,}",
+        "quality": _quality(quality),
+        "tables": [(name, lake.version(name)) for name in tables],
+    }
+
+
+def _sections(*, has_labels: bool, has_frames: bool, has_quality: bool) -> list[tuple[str, str]]:
+    found = [("stages", "Stages and gates"), ("quarantine", "Quarantine")]
+    found += [("labels", "Labels")] * has_labels + [("frames", "Frames")] * has_frames
+    return [*found, *[("quality", "Quality")] * has_quality, ("versions", "Versions and models")]
+
+
+def _stage(wave: Mapping[str, Any]) -> dict[str, Any]:
+    checks = [{**check, "example_keys": (check["keys"] or ())[: facts.EXAMPLES]} for check in wave["checks"] or ()]
+    told = Counter(check["status"] for check in checks if check["status"] not in ("passed", "skipped"))
+    worst = max([wave["status"] if wave["status"] in _ORDER else "passed", *told], key=_ORDER.index)
+    decided = f"{wave['status']} by {wave['decided_by']}: {wave['decided_why']}" if wave["decided_by"] else ""
+    return {
+        "name": wave["stage"],
+        "producer": wave["producer"] if wave["producer"] != wave["stage"] else "",
+        "status": wave["status"],
+        "worst": worst,
+        "told": ", ".join(f"{count} {status}" for status, count in told.items()),
+        "sequence": wave["sequence"],
+        **{name: f"{wave[name] or 0:,}" for name in ("rows_in", "rows_published", "rows_quarantined")},
+        "error": wave["error"],
+        "decided": decided,
+        "checks": checks,
+        "settings": [(name, json.dumps(value)) for name, value in json.loads(wave["config"] or "{}").items()],
+    }
+
+
+def _model(model: facts.ModelFacts, place: int) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    from visionlake.udfs.plots import bar_plot, histogram
+
+    shown = list(model.labels.items())[:_MAX_LABELS]
+    more = f", the {_MAX_LABELS} most frequent of {len(model.labels)}" if len(model.labels) > _MAX_LABELS else ""
+    octaves = range(min(model.octaves, default=0), max(model.octaves, default=-1) + 1)
+    plots = [
+        (
+            "objects by label" + more,
+            bar_plot([clean(n) for n, _ in shown], [c for _, c in shown], name=f"label{place}"),
+        ),
+        ("scores", histogram(model.scores, low=0, high=1, unit="score", name=f"score{place}")),
+        (
+            "sizes (square root of the area)",
+            bar_plot(
+                [f"{2**o:,} to {2 ** (o + 1):,} px" for o in octaves],
+                [model.octaves.get(o, 0) for o in octaves],
+                name=f"size{place}",
+            ),
+        ),
+    ]
+    return {
+        "model_id": model.model_id,
+        "frames": f"{model.frames:,}",
+        "instances": f"{model.instances:,}",
+        "plots": [{"title": title, "svg": Markup(svg)} for title, svg in plots] if model.instances else [],
+    }
+
+
+def _quality(measures: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+    from markupsafe import Markup
+
+    from visionlake.udfs.plots import histogram
+
+    units = {"brightness": "mean luma, 0 to 255", "contrast": "standard deviation of luma", "sharpness": "log10 of the "
+             "variance of the Laplacian"}  # fmt: skip
+    return [
+        {
+            "title": name,
+            "svg": Markup(
+                histogram(bins, low=facts.QUALITY[name][0], high=facts.QUALITY[name][1], unit=units[name], name=name)
+            ),
+        }
+        for name, bins in measures.items()
+    ]
+
+
+def _pictures(frames: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    models = sorted({row["model_id"] for frame in frames for row in frame["labels"]})
+    found = Counter(i["label"] or "" for frame in frames for row in frame["labels"] for i in row["instances"] or ())
+    colours = {label: COLOURS[place % len(COLOURS)] for place, (label, _) in enumerate(sorted(found.items()))}
+    return [_picture(frame, models=models, colours=colours) for frame in frames]
+
+
+def _picture(frame: Mapping[str, Any], *, models: Sequence[str], colours: Mapping[str, str]) -> dict[str, Any]:
+    from visionlake.udfs.contact_sheet import data_uri
+
+    font = max(4, round(_TEXT_PX * max(frame["width_px"] / _CELL_PX[0], frame["height_px"] / _CELL_PX[1])))
+    boxes = [
+        _box(
+            instance,
+            colour=colours[instance["label"] or ""],
+            dashes=_DASHES[models.index(row["model_id"]) % len(_DASHES)],
+            frame_width=frame["width_px"],
+            font=font,
+            is_named=place < _MAX_NAMED,
+        )
+        for row in frame["labels"]
+        for place, instance in enumerate((row["instances"] or ())[:_MAX_BOXES])
+    ]
+    words = "; ".join(filter(None, (_found(row["instances"] or ()) for row in frame["labels"])))
+    when = f"{frame['pts_s']:.3f} s, stream {frame['stream_index']}, pts {frame['pts']}"
+    return {
+        "source": frame["image"] and data_uri(frame["image"]),
+        "why": frame["why"],
+        "width": frame["thumb_width_px"],
+        "height": frame["thumb_height_px"],
+        "frame_width": frame["width_px"],
+        "frame_height": frame["height_px"],
+        "font": font,
+        "boxes": boxes,
+        "place": "/".join(frame["place"].rsplit("/", 2)[-2:]),
+        "uri": frame["place"],
+        "when": when,
+        "note": words or ("nothing found" if frame["labels"] else ""),
+        "alt": f"frame at {when}: {words or 'no labels'}",
+    }
+
+
+def _found(instances: Sequence[Mapping[str, Any]]) -> str:
+    """What one model found in a frame, in words."""
+    seen = Counter(instance["label"] for instance in instances)
+    return ", ".join(f"{count} {label}" for label, count in seen.most_common(8))
+
+
+def _box(
+    instance: Mapping[str, Any], *, colour: str, dashes: str, frame_width: int, font: int, is_named: bool
+) -> dict[str, Any]:
+    box = instance["box"]
+    is_right = box["x_min"] > frame_width * 0.6
+    return {
+        "x": round(box["x_min"], 2),
+        "y": round(box["y_min"], 2),
+        "width": round(box["x_max"] - box["x_min"], 2),
+        "height": round(box["y_max"] - box["y_min"], 2),
+        "text_x": round(box["x_max"] if is_right else box["x_min"], 2),
+        "text_y": round(max(box["y_min"] - font * 0.25, font), 2),
+        "anchor": "end" if is_right else "start",
+        "text": f"{instance['label']} {instance['score']:.2f}" if is_named else "",
+        "colour": colour,
+        "dashes": dashes,
+    }
+
+
+STAGE = Observer(name="report", summary="one page about the lake", config=Config, observe=observe)
+
+
+if __name__ == "__main__":
+    from visionlake.jobs._submit import main
+
+    main("report")

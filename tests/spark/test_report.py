@@ -1,0 +1,170 @@
+"""The report: what it says, when it is written anew, and that nothing in it can act."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lake_by_hand import LakeByHand
+from pyspark.sql import SparkSession
+
+from visionlake.jobs._config import load_pipeline
+from visionlake.jobs._pipeline import run
+from visionlake.jobs.report import Config, observe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def hostile(port: int) -> list[str]:
+    """Names as an enemy would choose them."""
+    url = f"http://127.0.0.1:{port}/stolen"
+    return [
+        f"<script>document.title='owned';fetch('{url}')</script>",
+        f'"><img src={url} onerror=alert(1)>',
+        f"'-alert(1)-' {{{{ 7*7 }}}} {{% raw %}} <svg onload=fetch('{url}')>",
+        "exe.\u202egnp.\u2066 $\\frac{1}{0}$ \x1b[31m \u0000 </style></title><b>",
+    ]
+
+
+class World(LakeByHand):
+    """A lake with its report."""
+
+    def report(self, **settings: Any) -> str:
+        seen = observe(self.lake, Config(**settings))
+        return Path(seen.uri).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def world(tmp_path: Path, spark: SparkSession) -> World:
+    return World(tmp_path, spark)
+
+
+def test_it_says_what_the_tables_hold(world: World) -> None:
+    world.fill("file:///media/one.mp4", "file:///media/two%20%C3%BC.mp4")
+    page = world.report(title="Night shift")
+    assert "<h1>Night shift</h1>" in page
+    assert page.count('<figure class="picture">') == 2 and page.count("data:image/jpeg;base64,") == 2
+    assert "media/two ü.mp4" in page and "0.500 s, stream 0, pts 512" in page
+    assert re.search(r'<rect x="4.0" y="5.0" width="36.0" height="25.0"', page)
+    assert "2 objects in 2 frames" in page and ">warned<" in page
+    assert "<script" not in page
+
+
+def test_an_empty_lake_has_a_page_too(world: World) -> None:
+    page = world.report()
+    assert "Nothing has run yet." in page and '<section id="frames">' not in page
+
+
+def test_it_is_written_anew_only_where_something_changed(world: World) -> None:
+    world.fill("file:///a.mp4")
+    assert observe(world.lake, Config()).is_new
+    assert not observe(world.lake, Config()).is_new
+    first = world.report()
+    assert observe(world.lake, Config(max_pictures=0)).is_new
+    assert observe(world.lake, Config()).is_new and world.report() == first, "a function of tables and settings"
+    world.put("quarantine", {"stage": "s", "producer": "s", "input_key": "k", "reason": "r"})
+    assert observe(world.lake, Config()).is_new
+
+
+def test_pictures_are_bounded_and_come_from_all_media(world: World) -> None:
+    world.fill(*(f"file:///{name}.mp4" for name in "abcde"))
+    page = world.report(max_pictures=3)
+    assert page.count('<figure class="picture">') == 3 and "3 of 5 frames" in page
+    assert "data:image" not in world.report(max_pictures=0)
+
+
+def test_a_picture_that_cannot_be_shown_says_why(world: World) -> None:
+    world.fill("file:///a.mp4")
+    world.lake.update("frames", where="true", values={"image": "cast('no picture' AS binary)"})
+    assert "cannot be decoded" in world.report()
+    world.lake.update("frames", where="true", values={"image": "null"})
+    assert "no picture is stored" in world.report()
+
+
+def test_it_ends_a_run_in_which_a_stage_stopped(tmp_path: Path, spark: SparkSession) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "bad.mp4").write_text("no video")
+    file = tmp_path / "p.toml"
+    file.write_text(
+        'lake = "lake"\n[report]\n[mlflow]\nenabled = false\n[extract_frames]\n'
+        '[ingest_media]\ninputs = ["media"]\nmin_rows = 1\nmax_error_share = 0.0\nmin_age_s = 0\n'
+    )
+    result = run(load_pipeline(file), spark=spark)
+    assert [stage.status for stage in result.stages] == ["stopped", "skipped", "done"] and result.exit_code == 3
+    assert ">stopped<" in Path(result.stages[-1].wrote or "").read_text()
+    assert [s.stage for s in run(load_pipeline(file), spark=spark, only=["report"]).stages] == ["report"]
+
+
+class Counting(ThreadingHTTPServer):
+    """A server that hears every request."""
+
+    def __init__(self) -> None:
+        heard = self.heard = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                heard.append(self.path)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def server() -> Iterator[Counting]:
+    made = Counting()
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_hostile_names_do_nothing_in_a_browser(world: World, server: Counting, tmp_path: Path, width_px: int) -> None:
+    port = server.server_address[1]
+    names = hostile(port)
+    world.fill(*names)
+    page = world.report(title=names[0])
+    assert "\u202e" not in page and "\\u202e" in page and "\x1b" not in page
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width_px},900", "--virtual-time-budget=5000",
+            world.lake.path("report.html"),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    dom = done.stdout
+    assert re.findall(r"<(?:script|b|img src=http)\b", dom) == [] and "<title>owned" not in dom
+    assert html.escape(names[0], quote=False) in dom
+    assert "{{ 7*7 }}" in dom
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert server.heard == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_browser_of_these_tests_would_notice(server: Counting, tmp_path: Path) -> None:
+    """The oracle of the test above: a page that acts is seen to act."""
+    port = server.server_address[1]
+    bad = tmp_path / "bad.html"
+    bad.write_text(f"<img src=http://127.0.0.1:{port}/stolen><script>console.error('seen')</script>")
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", str(bad),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" in done.stderr and server.heard == ["/stolen"]

@@ -1,0 +1,75 @@
+"""A backend for tests. Its weights are JSON: what it finds in every picture, where it counts, and how it misbehaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visionlake.udfs.detector_types import DetectOptions, Instances, ModelInfo, Prepared
+
+LABELS = ("cat", "dog")
+
+
+def settings_of(options: DetectOptions) -> dict[str, Any]:
+    return json.loads(Path(options.weights or "").read_text())
+
+
+def describe(options: DetectOptions) -> ModelInfo:
+    settings = settings_of(options)
+    shaping = {name: value for name, value in settings.items() if name not in ("log", "mode")}
+    return ModelInfo(
+        name=settings.get("name", "toy"), version="1", labels=LABELS, first_label_id=0,
+        digests={"weights": json.dumps(shaping, sort_keys=True)}, declared={"score_threshold": 0.3, "max_instances": 9},
+    )  # fmt: skip
+
+
+def load(options: DetectOptions) -> Toy:
+    return Toy(settings_of(options), describe(options).resolved(options))
+
+
+class Toy:
+    labels, first_label_id = LABELS, 0
+
+    def __init__(self, settings: dict[str, Any], resolved: dict[str, Any]) -> None:
+        self.settings, self.resolved = settings, resolved
+        self.log("load")
+
+    def log(self, *lines: str) -> None:
+        with open(self.settings["log"], "a") as file:
+            file.write("".join(f"{os.getpid()} {line}\n" for line in lines))
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        pixels = np.asarray(picture.resize((8, 8)))
+        width, height = picture.size
+        return Prepared(pixels=pixels, width_px=width, height_px=height, scale_x=1, scale_y=1, left=0, top=0)
+
+    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+        mode = self.settings.get("mode")
+        if mode == "hang":
+            threading.Event().wait()
+        if mode == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "fail":
+            raise RuntimeError("out of luck")
+        self.log(f"batch {len(batch)}", *(f"picture {int(one.pixels.mean())}" for one in batch))
+        return [self.find(one) for one in batch]
+
+    def find(self, one: Prepared) -> Instances:
+        found = self.settings.get("found", [[0.9, 0, [0.0, 0.0, 0.5, 0.5]]])
+        if one.pixels.mean() < 20:  # it is blind in the dark
+            found = []
+        found = [each for each in found if not each[0] <= self.resolved["score_threshold"]]
+        size = np.array([one.width_px, one.height_px] * 2)
+        return Instances(
+            boxes=np.array([each[2] for each in found], float).reshape(-1, 4) * size,
+            scores=np.array([each[0] for each in found], float),
+            label_ids=np.array([each[1] for each in found], np.int64),
+        )

@@ -1,0 +1,16 @@
+"""Where a network runs."""
+
+from __future__ import annotations
+
+from ._errors import ModelError
+
+
+def find_device(name: str) -> str:
+    """The device for `name`; "auto" is CUDA where there is any. Raises ModelError."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device = {name!r}, but there is no CUDA device here; allowed: 'auto', 'cpu'")
+    return name

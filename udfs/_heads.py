@@ -1,0 +1,146 @@
+"""From what a network puts out to boxes: decoding, thresholds and non-maximum suppression.
+
+`yolox`: Ge et al., YOLOX: Exceeding YOLO Series in 2021 (arXiv:2107.08430). Per cell of grids with the card's strides:
+centre offset and log size in strides, objectness, then the scores of the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torchvision.ops import batched_nms, nms
+
+from ._errors import ModelError
+from .cards import Card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How boxes are chosen."""
+
+    score_threshold: float
+    nms_iou: float | None
+    max_instances: int
+    labels: tuple[int, ...] | None = None  # positions of those to keep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Boxes (N x 4, input pixels), scores and positions of labels, on the CPU, best first."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+
+
+def find(output: Any, card: Card, choice: Choice, *, count: int) -> list[Found]:
+    """What was found in each of the `count` pictures of a batch. Raises ModelError for an output of another form."""
+    found = list(_yolox(output, card, choice) if card.head.kind == "yolox" else _plain(output, card, choice))
+    if len(found) != count:
+        raise ModelError(f"model {card.name}@{card.version} gave {len(found)} results for {count} pictures")
+    return [_chosen(*each, card=card, choice=choice) for each in found]
+
+
+Candidates = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _yolox(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
+    """Candidates of every picture. Only cells whose objectness can reach the threshold are looked at."""
+    raw = output[0] if isinstance(output, list | tuple) and len(output) == 1 else output
+    cells, strides = _grid(card.input.width_px, card.input.height_px, card.head.strides)
+    columns = 5 + len(card.labels)
+    if not isinstance(raw, torch.Tensor) or raw.ndim != 3 or raw.shape[1:] != (len(cells), columns):
+        shape = tuple(raw.shape) if isinstance(raw, torch.Tensor) else type(raw).__name__
+        raise ModelError(
+            f"model {card.name}@{card.version} gave {shape}; its card promises (pictures, {len(cells)}, {columns}): "
+            f"{len(cells)} cells of the strides {list(card.head.strides)}, 5 + {len(card.labels)} labels for each"
+        )
+    _check_numbers(raw, card)
+    cells, strides = cells.to(raw.device), strides.to(raw.device)
+    for picture in raw.float():
+        near = (picture[:, 4] > choice.score_threshold).nonzero()[:, 0]
+        kept = picture[near]
+        centre = (kept[:, :2] + cells[near]) * strides[near]
+        half = kept[:, 2:4].exp() * strides[near] / 2
+        boxes = torch.cat([centre - half, centre + half], dim=1)
+        scores = kept[:, 4:5] * kept[:, 5:]
+        if card.head.many_labels:
+            place, label = (scores > choice.score_threshold).nonzero(as_tuple=True)
+            yield boxes[place], scores[place, label], label
+        elif len(scores):
+            best, label = scores.max(dim=1)
+            yield boxes, best, label
+        else:
+            yield boxes, scores.new_zeros(0), near
+
+
+@lru_cache(maxsize=8)
+def _grid(width: int, height: int, strides: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Column and row of every cell (N x 2), and its stride (N x 1), in the order of the network's output."""
+    cells, sizes = [], []
+    for stride in strides:
+        rows, columns = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        cells.append(torch.stack([columns.flatten(), rows.flatten()], dim=1))
+        sizes.append(torch.full((len(cells[-1]), 1), stride))
+    return torch.cat(cells).float(), torch.cat(sizes).float()
+
+
+def _plain(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
+    """Candidates where the network puts out boxes, scores and labels: batched and padded, or one set a picture."""
+    names = ("boxes", "scores", "labels")
+    sets: list[Sequence[Any]]
+    if isinstance(output, Mapping):
+        output = [output.get(name) for name in names]
+    if _are_tensors(output) and output[0].ndim == 3:
+        sets = list(zip(*output, strict=True))
+    elif isinstance(output, list | tuple):
+        sets = [[each.get(name) for name in names] if isinstance(each, Mapping) else each for each in output]
+    else:
+        sets = [()]
+    for each in sets:
+        if not _are_tensors(each) or each[0].shape != (len(each[1]), 4) or each[1].shape != each[2].shape:
+            raise ModelError(
+                f"model {card.name}@{card.version} gave something else than the boxes (N x 4), scores (N) and labels "
+                "(N) of each picture that its card promises"
+            )
+        boxes, scores, labels = each
+        _check_numbers(scores, card)
+        kept = scores > choice.score_threshold
+        if card.head.background_id is not None:
+            kept &= labels != card.head.background_id
+            labels = labels - (labels > card.head.background_id).to(labels.dtype)
+        _check_numbers(boxes[kept], card)
+        yield boxes[kept].float(), scores[kept].float(), labels[kept].long()
+
+
+def _are_tensors(values: Any) -> bool:
+    is_three = isinstance(values, list | tuple) and len(values) == 3
+    return is_three and all(isinstance(value, torch.Tensor) for value in values)
+
+
+def _check_numbers(values: torch.Tensor, card: Card) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"model {card.name}@{card.version} gave values that are no numbers; look at its weights, and whether "
+            "precision = 'bfloat16' suits it"
+        )
+
+
+def _chosen(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, *, card: Card, choice: Choice) -> Found:
+    above = scores > choice.score_threshold
+    boxes, scores, labels = boxes[above], scores[above], labels[above]
+    if choice.nms_iou is not None and len(boxes):
+        if card.head.class_wise_nms:
+            kept = batched_nms(boxes, scores, labels, choice.nms_iou)
+        else:
+            kept = nms(boxes, scores, choice.nms_iou)
+    else:
+        kept = scores.argsort(descending=True, stable=True)
+    if choice.labels is not None:
+        kept = kept[torch.isin(labels[kept], torch.tensor(choice.labels, device=labels.device))]
+    kept = kept[: choice.max_instances]
+    return Found(boxes=boxes[kept].cpu(), scores=scores[kept].cpu(), labels=labels[kept].cpu())

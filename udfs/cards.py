@@ -1,0 +1,171 @@
+"""Model cards: what a file of weights does not say of itself, in a TOML file beside it (`<stem of the weights>.toml`).
+
+- `name`, `version`: they begin the model's id.
+- `[input]`: width_px, height_px, layout, channels, scale, mean, std, batch, max_batch. The network is given
+  `(pixel * scale - mean) / std`, pixels from 0 to 255.
+- `[resize]`: mode, pad_value, placement, rounding, interpolation, antialias.
+- `[head]`: kind, strides, labels (or labels_file, a label a line), first_label_id, background_id, many_labels,
+  class_wise_nms, nms_iou, max_instances, score_threshold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ._errors import ModelError
+
+_Positive = Annotated[float, Field(gt=0)]
+_MAX_LABEL_BYTES = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class InputCard(_Section):
+    """What the network is given: float32, NCHW, `(pixel * scale - mean) / std` with pixels from 0 to 255."""
+
+    width_px: int = Field(gt=0, le=8192)
+    height_px: int = Field(gt=0, le=8192)
+    layout: Literal["NCHW"] = "NCHW"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    scale: float = Field(default=1 / 255, gt=0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[_Positive, _Positive, _Positive] = (1.0, 1.0, 1.0)
+    batch: int | None = Field(
+        default=None, ge=1, le=4096, description="pictures that the file takes; unset: any number"
+    )
+    max_batch: int | None = Field(default=None, ge=1, description="largest batch that the file takes; unset: any")
+
+
+class ResizeCard(_Section):
+    """How a picture of any size becomes one of the input's size."""
+
+    mode: Literal["stretch", "letterbox"] = "stretch"
+    pad_value: int = Field(default=0, ge=0, le=255)
+    placement: Literal["top_left", "center"] = "center"
+    rounding: Literal["floor", "round", "ceil"] = "round"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+
+
+class HeadCard(_Section):
+    """What the network's output means, and how boxes are chosen from it."""
+
+    kind: Literal["yolox", "boxes_scores_labels"]
+    strides: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    labels: tuple[str, ...] = ()
+    labels_file: str | None = None
+    first_label_id: int = Field(default=0, ge=0, description="id of the first label, as it is stored")
+    background_id: int | None = Field(default=None, description="output index that means nothing is there")
+    many_labels: bool = Field(default=False, description="a box may come out once for each label")
+    class_wise_nms: bool = True
+    nms_iou: float | None = Field(default=None, gt=0, le=1, description="unset: the network has done it")
+    max_instances: int = Field(default=300, ge=1)
+    score_threshold: float = Field(default=0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "yolox" and not self.strides:
+            raise ValueError("kind = 'yolox' wants strides, for example [8, 16, 32]")
+        if not self.labels:
+            raise ValueError("labels, or labels_file with a label a line, must name what the network tells apart")
+        if len({*self.labels}) != len(self.labels):
+            raise ValueError("labels: one of them is there twice")
+        return self
+
+
+class Card(_Section):
+    """A model card."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,49}$")
+    description: str = ""
+    license: str = ""
+    input: InputCard
+    resize: ResizeCard = ResizeCard()
+    head: HeadCard
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels; the id of the first is `head.first_label_id`."""
+        return self.head.labels
+
+    def digest(self) -> str:
+        """SHA-256 of what can change the output: not of words for people."""
+        values = self.model_dump(mode="json", exclude={"description", "license"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def card_path(weights: str | Path) -> Path:
+    """Where the card of a file of weights lies."""
+    return Path(weights).with_suffix(".toml")
+
+
+def read_card(path: str | Path) -> Card:
+    """Read a card. Raises ModelError that names file, key, value and what is allowed."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ModelError(f"model card {path} cannot be read: {error.strerror}; it lies beside the weights") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"model card {path} is not valid TOML: {error}") from None
+    try:
+        # By way of JSON, for strict types know no tuples in TOML.
+        return Card.model_validate_json(json.dumps(_with_labels(values, path.parent), default=str))
+    except ValidationError as error:
+        raise ModelError(f"model card {path}: {'; '.join(map(_problem, error.errors()))}") from None
+
+
+def _problem(found: Any) -> str:
+    """One thing that is wrong with a card, as its author knows it."""
+    *section, key = map(str, found["loc"]) if found["loc"] else ("card",)
+    where = ".".join((*section, key))
+    if found["type"] == "extra_forbidden":
+        allowed = sorted(_fields(section))
+        near = get_close_matches(key, allowed, n=1)
+        return f"{where}: unknown key{f'; did you mean {near[0]}?' if near else ''} (allowed: {', '.join(allowed)})"
+    if found["type"] == "missing":
+        return f"{where} is missing"
+    message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where} = {_short(found['input'])}: {message}" if found["type"] != "value_error" else f"{where}: {message}"
+
+
+def _fields(section: Sequence[str]) -> Collection[str]:
+    """The keys that a section of a card may have."""
+    kinds: dict[str, type[BaseModel]] = {"input": InputCard, "resize": ResizeCard, "head": HeadCard}
+    return (kinds[section[0]] if section else Card).model_fields.keys()
+
+
+def _with_labels(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values with the labels of a label file in their place: they, not the file's name, make the card."""
+    head = values.get("head")
+    if not isinstance(head, dict) or not isinstance(head.get("labels_file"), str):
+        return values
+    path = folder / head["labels_file"]
+    if "labels" in head:
+        raise ModelError(f"the card beside {path} has both labels and labels_file; leave one of them out")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"label file {path} lies outside the card's folder; put it beside the card")
+    try:
+        if path.stat().st_size > _MAX_LABEL_BYTES:
+            raise ModelError(f"label file {path} has {path.stat().st_size} bytes; at most {_MAX_LABEL_BYTES}")
+        labels = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"label file {path} cannot be read: {error}") from None
+    rest = {name: value for name, value in head.items() if name != "labels_file"}
+    return {**values, "head": {**rest, "labels": labels}}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,176 @@
+"""Pictures in, boxes out: the pandas function that stage and DataFrame function share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from ._errors import MediaError, ModelError
+from ._watched import Watched
+from .backends import find_backend
+from .detector_types import DetectOptions, Detector, Instances, Prepared
+from .stored_picture import open_stored
+
+MAX_ROWS = 256
+MAX_SIZES = 8  # of pictures that wait for others of their size
+LOAD_LIMIT_S = 600.0
+
+_Row = tuple[pd.DataFrame, dict[str, Any]]  # the columns that a picture came with, and what was found
+
+
+def detect_objects(
+    batches: Iterable[pd.DataFrame],
+    *,
+    columns: Sequence[str],
+    options: DetectOptions,
+    model_id: str,
+    max_pixels: int,
+    batch_limit_s: float,
+) -> Iterator[pd.DataFrame]:
+    """One row per picture: the input's columns but `image`, `frame_width_px`, `frame_height_px`, `instances`, `error`.
+
+    `columns` are those of the output, in their order; what is neither above nor in the input is null, except
+    `model_id`. Pictures of equal input size are evaluated in batches of `options.batch_size`, filled across the
+    frames of `batches`. A picture that cannot be decoded gives a row with `error`; reasons: image_missing,
+    image_unreadable, image_unsupported, image_too_large.
+
+    Raises ModelError, with the model's id, for a model that cannot be loaded, gives no numbers or hangs.
+    """
+    model = _Model(options, model_id=model_id, limit_s=batch_limit_s)
+    rows: list[_Row] = []
+    waiting: dict[tuple[int, ...], list[_Waiting]] = {}  # by size: a row must not depend on its neighbours' padding
+    for batch in batches:
+        passed = batch.drop(columns="image")  # kept as pandas has it: to take values out would change their types
+        for place, image in enumerate(batch["image"]):
+            row = passed.iloc[place : place + 1]
+            try:
+                prepared = model.prepare(open_stored(image, max_pixels=max_pixels))
+            except MediaError as error:
+                rows.append((row, {"error": error.as_row()}))
+                continue
+            alike = waiting.setdefault(prepared.pixels.shape, [])
+            alike.append(_Waiting(row=row, prepared=prepared))
+            if len(alike) == options.batch_size:
+                rows += _labelled(model, waiting.pop(prepared.pixels.shape))
+            elif len(waiting) > MAX_SIZES:
+                rows += _labelled(model, waiting.pop(next(iter(waiting))))
+        if len(rows) >= MAX_ROWS:
+            yield _frame(rows, columns, model_id)
+            rows = []
+    for alike in waiting.values():
+        rows += _labelled(model, alike)
+    if rows:
+        yield _frame(rows, columns, model_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """A picture on its way into a batch, and the columns that it came with."""
+
+    row: pd.DataFrame
+    prepared: Prepared
+
+
+class _Model:
+    """The process's detector, watched: what goes wrong says which model it was."""
+
+    def __init__(self, options: DetectOptions, *, model_id: str, limit_s: float) -> None:
+        self._id, self._limit_s, self._options = model_id, limit_s, options
+        self._detector: Detector | None = None
+        self._thread: Watched | None = None
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        return self._loaded().prepare(picture)
+
+    def detect(self, batch: Sequence[Prepared]) -> list[tuple[Instances, list[str | None]]]:
+        detector = self._loaded()
+        assert self._thread is not None
+        found = self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
+        return [(one, [_label(detector, int(i)) for i in one.label_ids]) for one in found]
+
+    def _loaded(self) -> Detector:
+        """Loaded for the first picture, kept for the process's further tasks; another model takes its place."""
+        if self._detector is None:
+            key = (os.getpid(), self._id, self._options)  # weights may change under one path
+            if key not in _kept:
+                _forget()
+                thread = Watched("detector")  # also loads: threads of torch are settings of a thread
+                _kept[key] = (thread, self._watched(thread, self._load, limit_s=LOAD_LIMIT_S))
+            self._thread, self._detector = _kept[key]
+        return self._detector
+
+    def _load(self) -> Detector:
+        """Load what the id names: whoever planned the work may have seen other files than there are here and now."""
+        backend = find_backend(self._options.backend)
+        detector = backend.load(self._options)
+        if (found := backend.describe(self._options).model_id(self._options)) != self._id:
+            raise ModelError(f"its files are those of {found} here: they were replaced, or are not the same everywhere")
+        return detector
+
+    def _watched(self, thread: Watched, work: Callable[[], Any], *, limit_s: float) -> Any:
+        try:
+            return thread.call(work, limit_s=limit_s)
+        except TimeoutError as error:
+            _forget()
+            advice = "mend the model" if work == self._load else "mend it, or raise batch_limit_s for a slow machine"
+            raise ModelError(f"model {self._id} hangs: {error}; {advice}") from None
+        except Exception as error:
+            if not _kept:
+                thread.close()
+            raise ModelError(f"model {self._id}: {str(error) or type(error).__name__}") from error
+
+
+_kept: dict[tuple[int, str, DetectOptions], tuple[Watched, Detector]] = {}
+
+
+def _forget() -> None:
+    """Let go of the model that there is: its thread ends once it has nothing to do."""
+    for thread, _ in _kept.values():
+        thread.close()
+    _kept.clear()
+
+
+def _label(detector: Detector, label_id: int) -> str | None:
+    place = label_id - detector.first_label_id
+    return detector.labels[place] if 0 <= place < len(detector.labels) else None
+
+
+def _labelled(model: _Model, waiting: Sequence[_Waiting]) -> list[_Row]:
+    results = model.detect([one.prepared for one in waiting])
+    return [
+        (
+            one.row,
+            {
+                "frame_width_px": one.prepared.width_px,
+                "frame_height_px": one.prepared.height_px,
+                "instances": _instances(found, labels),
+            },
+        )
+        for one, (found, labels) in zip(waiting, results, strict=True)
+    ]
+
+
+def _instances(found: Instances, labels: Sequence[str | None]) -> list[dict[str, Any]]:
+    names = ("x_min", "y_min", "x_max", "y_max")
+    return [
+        {"label_id": label_id, "label": label, "score": score, "box": dict(zip(names, box, strict=True))}
+        for label_id, label, score, box in zip(
+            found.label_ids.tolist(), labels, found.scores.tolist(), found.boxes.tolist(), strict=True
+        )
+    ]
+
+
+def _frame(rows: Sequence[_Row], columns: Sequence[str], model_id: str) -> pd.DataFrame:
+    found = pd.concat([row for row, _ in rows], ignore_index=True)
+    texts = [name for name in found if isinstance(found[name].dtype, pd.StringDtype)]
+    found = found.astype(dict.fromkeys(texts, object))  # or they stay in pieces, which Spark does not take
+    for name in columns:
+        if name not in found.columns:
+            values = [model_id if name == "model_id" else new.get(name) for _, new in rows]
+            found[name] = pd.Series(values, dtype=object)
+    return found.reindex(columns=list(columns))

@@ -1,0 +1,123 @@
+"""What goes between the detection stage and its backends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ._errors import ModelError
+
+Precision = Literal["float32", "bfloat16"]
+_CHOICES = ("precision", "score_threshold", "nms_iou", "max_instances", "classes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Settings of one detector. What is None is as the model declares it."""
+
+    backend: str
+    weights: str | None = None
+    device: str = "auto"
+    precision: Precision | None = None
+    batch_size: int = 8
+    score_threshold: float | None = None
+    nms_iou: float | None = None
+    max_instances: int | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) -> str:
+    """What to say of classes that a model does not have."""
+    near = sorted({match for name in names for match in get_close_matches(name, labels, n=1)})
+    allowed = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(labels[:20])}"
+    more = f" and {len(labels) - 20} more" if not near and len(labels) > 20 else ""
+    return f"classes: {', '.join(names)} not among the {len(labels)} labels of {of}; {allowed}{more}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A model before it is loaded: `digests` cover its weights and its card, `declared` holds its own settings."""
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    first_label_id: int
+    digests: Mapping[str, str]
+    declared: Mapping[str, Any]
+
+    def resolved(self, options: DetectOptions) -> dict[str, Any]:
+        """The settings that can change the output: those of `options`, else the model's own.
+
+        Raises ModelError for a setting that the backend does not declare: it would be ignored.
+        """
+        chosen = asdict(options)
+        if ignored := [n for n in _CHOICES if chosen[n] is not None and n not in self.declared]:
+            raise ModelError(f"backend {options.backend!r} has no setting {', '.join(ignored)}; leave it out")
+        given = {name: chosen[name] for name in self.declared if chosen.get(name) is not None}
+        return {**self.declared, **given}
+
+    def model_id(self, options: DetectOptions) -> str:
+        """`name@version:digest`. Settings as the model declares them are left out, so that new ones change no id."""
+        changed = {n: v for n, v in self.resolved(options).items() if v != self.declared[n]}
+        text = json.dumps({"digests": dict(self.digests), "settings": changed}, sort_keys=True)
+        return f"{self.name}@{self.version}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A picture as the network wants it: uint8, height x width x 3; and the way back to pixels of the picture.
+
+    A point of the input is `(x * scale_x + left, y * scale_y + top)` for a point of the picture.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    width_px: int
+    height_px: int
+    scale_x: float
+    scale_y: float
+    left: float
+    top: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instances:
+    """What was found in one picture, best first. `boxes` is N x 4 (x_min, y_min, x_max, y_max in its pixels)."""
+
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    label_ids: npt.NDArray[np.int64]
+
+
+class Detector(Protocol):
+    """A loaded model. Prepared pictures of equal size may share a batch."""
+
+    labels: tuple[str, ...]
+    first_label_id: int
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """The picture (RGB) as the network wants it."""
+        ...
+
+    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+        """What is in each picture of a batch, all of equal input size."""
+        ...
+
+
+class Backend(Protocol):
+    """A module `udfs/backends/<name>.py`."""
+
+    def describe(self, options: DetectOptions) -> ModelInfo:
+        """The model's facts, without loading it. Raises ModelError."""
+        ...
+
+    def load(self, options: DetectOptions) -> Detector:
+        """The model, ready. Raises ModelError."""
+        ...
