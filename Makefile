@@ -10,7 +10,7 @@ help: ## this list
 setup: ## virtual environment, dependencies, Java, Delta's jars: whatever is missing
 	@bash scripts/setup.sh
 
-quickstart: setup ## sample videos -> gated tables of media and frames, and a report, under quickstart/
+quickstart: setup ## sample videos -> gated tables of media, frames and labels, and a report, under quickstart/
 	@.venv/bin/visionlake sample quickstart/sample
 	@.venv/bin/visionlake run examples/quickstart.toml
 

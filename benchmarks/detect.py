@@ -1,6 +1,6 @@
 """Frames per second of detection from stored frames against a bare loop over the same JPEGs, and the peak memory.
 
-    python benchmarks/detect.py VIDEO... --weights yolox_nano.pt2 [--fps 5] [--rounds 3] [--batch 8]
+    python benchmarks/detect.py VIDEO... [--weights yolox_nano.pt2] [--fps 5] [--rounds 3] [--batch 8]
 
 The bare loop decodes with Pillow and calls the same backend in batches, in as many processes as there are cores, each
 with one torch thread and the allocator's settings of our sessions. Detection is the stage's transform in a warm
@@ -28,7 +28,7 @@ import visionlake
 from visionlake.jobs._session import MALLOC, get_session
 from visionlake.jobs.detect_objects import Config, transform
 from visionlake.udfs.backends import find_backend
-from visionlake.udfs.detector_types import DetectOptions, Detector
+from visionlake.udfs.detector_types import DetectOptions, Detector, Prepared
 
 _kept: list[Detector] = []
 
@@ -38,24 +38,27 @@ def bare(images: list[bytes], options: DetectOptions) -> int:
     if not _kept:
         _kept.append(find_backend(options.backend).load(options))
     detector, count = _kept[0], 0
-    for place in range(0, len(images), options.batch_size):
-        pictures = [
-            Image.open(io.BytesIO(image)).convert("RGB") for image in images[place : place + options.batch_size]
-        ]
-        count += len(detector.detect([detector.prepare(picture) for picture in pictures]))
-    return count
+    waiting: dict[tuple[int, ...], list[Prepared]] = {}
+    for image in images:
+        prepared = detector.prepare(Image.open(io.BytesIO(image)).convert("RGB"))
+        alike = waiting.setdefault(prepared.pixels.shape, [])
+        alike.append(prepared)
+        if len(alike) == options.batch_size:
+            count += len(detector.detect(waiting.pop(prepared.pixels.shape)))
+    return count + sum(len(detector.detect(alike)) for alike in waiting.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--weights", type=Path, required=True, help="a .pt2 archive, its card beside it")
+    parser.add_argument("--weights", type=Path, help="a .pt2 archive with its card; without it the builtin detector")
     parser.add_argument("--fps", default="5")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     config = Config(
-        weights=str(options.weights.resolve()),
+        backend="exported" if options.weights else "builtin",
+        weights=str(options.weights.resolve()) if options.weights else None,
         batch_size=options.batch,
         device="cpu",
     )

@@ -104,7 +104,20 @@ class Lake:
             return self._view(declared)
         if not self.exists(name):
             raise UsageError(f"no table {name!r} in lake {self.uri}; it has {self.names() or 'no tables yet'}")
-        return self._read({} if version is None else {"versionAsOf": str(version)}, name)
+        if version is None:
+            return self._read({}, name)
+        from pyspark.errors import AnalysisException
+
+        try:
+            return self._read({"versionAsOf": str(version)}, name)
+        except AnalysisException as error:
+            newest = self.version(name)
+            if 0 <= version <= newest and "version" not in str(error).lower():
+                raise
+            raise UsageError(
+                f"table {name!r} has no version {version}; the newest is {newest}, and the log of old ones is kept "
+                "for the table's delta.logRetentionDuration only"
+            ) from error
 
     def changes(self, name: str, *, first: int, last: int) -> DataFrame:
         """The change data feed between two versions, both included."""

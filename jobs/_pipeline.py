@@ -14,14 +14,16 @@ from visionlake.errors import ConfigError, UsageError, VisionlakeError, summaris
 from visionlake.expectations import quarantine, waves
 from visionlake.expectations._checks import check_names, validate_severity
 from visionlake.expectations._gate import load_expectations, validate_expectations
+from visionlake.udfs.uris import display
 
 from ._config import Pipeline
 from ._cut import per_unit
 from ._feed import DELETED, Due, find_due, find_replays
 from ._judge import all_checks
 from ._lake import Lake
+from ._places import places_of
 from ._record import History, Progress, producer_of, read_histories, read_history, resolved, settings_digest
-from ._results import Reporter, RunResult, StagePlan, StageResult
+from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
 from ._runner import StageRun
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
@@ -71,7 +73,7 @@ def run(
             reporter.stage_finished(results[-1])
     finally:
         tracker.close()
-    return RunResult(run_id=run_id, lake=lake.uri, stages=tuple(results))
+    return RunResult(run_id=run_id, lake=lake.uri, stages=tuple(results), places=_places(lake, results))
 
 
 def plan(
@@ -151,6 +153,14 @@ def _observe(
         return replace(result, status="failed", error=summarise(error))
     status = "done" if seen.is_new else "nothing_new"
     return replace(result, status=status, wrote=seen.uri, seconds=time.monotonic() - started)
+
+
+def _places(lake: Lake, results: Sequence[StageResult]) -> dict[str, str]:
+    """Where the media lie that failed checks name as examples: a person knows files by their names."""
+    shown = {m for r in results for c in r.checks if c.failed for key in c.keys for m in media_in(key)}
+    with suppress(Exception):  # a lake that breaks has failed its stage, and a run's result must be told all the same
+        return {media: display(uri) for media, uri in places_of(lake, sorted(shown)).items()}
+    return {}
 
 
 def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:

@@ -13,6 +13,7 @@ from visionlake.udfs.contact_sheet import thumbnails
 from visionlake.udfs.uris import display
 
 from ._lake import Lake
+from ._places import places_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -64,7 +65,7 @@ def quarantined(lake: Lake) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     examples = rows.where(F.col("place") <= EXAMPLES).orderBy("stage", F.desc("n"), "reason", "place").collect()
     media = {row["input_key"].partition("/")[0] for row in examples if row["input_key"]}
-    places = {key: display(uri).rpartition("/")[2] for key, uri in _places(lake, sorted(media)).items()}
+    places = {key: display(uri).rpartition("/")[2] for key, uri in places_of(lake, sorted(media)).items()}
     for row in examples:
         entry = {"stage": row["stage"], "reason": row["reason"], "count": row["n"], "examples": []}
         entry = found.setdefault((row["stage"], row["reason"]), entry)
@@ -167,7 +168,7 @@ def sheet_frames(lake: Lake, *, most: int, side_px: int, models: Sequence[str]) 
         labelled = lake.table("detections").where(F.col("model_id").isin(list(models)))
         for row in _of_keys(labelled, keys).orderBy("model_id").collect():
             labels.setdefault(tuple(row[name] for name in KEY), []).append(row.asDict(recursive=True))
-    places = _places(lake, sorted({row["media_id"] for row in keys}))
+    places = places_of(lake, sorted({row["media_id"] for row in keys}))
     ordered = sorted(found.items(), key=lambda item: (places.get(item[0][0]) or "", item[0]))
     return [
         {
@@ -194,13 +195,3 @@ def _of_keys(rows: DataFrame, keys: Sequence[Any]) -> DataFrame:
     )
     near = rows.where(F.col("media_id").isin(sorted({key["media_id"] for key in keys})))
     return near.join(F.broadcast(wanted), list(KEY), "left_semi")
-
-
-def _places(lake: Lake, media: Sequence[str]) -> dict[str, str]:
-    from pyspark.sql import functions as F
-
-    if not media or not lake.exists("sources"):
-        return {}
-    rows = lake.table("sources").where(F.col("media_id").isin(list(media)))
-    found = rows.groupBy("media_id").agg(F.min(F.struct(F.col("state") != "present", "uri")).alias("first"))
-    return {row["media_id"]: row["first"]["uri"] for row in found.collect()}

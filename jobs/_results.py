@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,17 +60,27 @@ class StageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run did, stage by stage."""
+    """What a run did, stage by stage. `places` are those of media that failed checks name, by media id."""
 
     run_id: str
     lake: str
     stages: tuple[StageResult, ...]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """0 done, 1 a stage failed, 2 it did because of usage or configuration, 3 a gate stopped one."""
         failed = [stage.exit_code for stage in self.stages if stage.status == "failed"]
         return min(failed) if failed else 3 if any(stage.status == "stopped" for stage in self.stages) else 0
+
+    def place_of(self, key: str) -> str | None:
+        """Where the media lie that a check's example is of, if that is known."""
+        return next((self.places[media] for media in media_in(key) if media in self.places), None)
+
+
+def media_in(key: str) -> list[str]:
+    """The media ids in a check's example."""
+    return re.findall(r"\b[0-9a-f]{64}\b", key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ KEY = frames.TABLE.key
 class Config(StageConfig):
     """Settings of one detector, `[detect_objects.<name>]`."""
 
-    backend: str = setting("exported", affects_output=False, description="exported, or a module of your own")
+    backend: str = setting("exported", affects_output=False, description="exported, builtin, or a module of your own")
     weights: str | None = setting(None, affects_output=False, is_path=True, description="the model's file")
     device: str = setting(
         "auto", affects_output=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu", "cuda", "cuda:1"'
@@ -113,7 +113,13 @@ STAGE = Stage(
     name="detect_objects",
     summary="a model's boxes for every frame",
     config=Config,
-    inputs=(Input(table=frames.TABLE, depends_on=("image", "width_px", "height_px")),),
+    inputs=(
+        Input(
+            table=frames.TABLE,
+            depends_on=("image", "width_px", "height_px"),
+            refuses={"image_format": ("none",)},
+        ),
+    ),
     outputs=(detections.TABLE,),
     transform=transform,
     producer=model_id,

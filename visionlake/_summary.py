@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from visionlake.jobs._config import Pipeline, resolved
 from ._terminal import cell, clean, make_table
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from visionlake.jobs._results import RunResult, StagePlan, StageResult
 
 _STYLES = {"passed": "green", "stopped": "bold red", "failed": "bold red", "errored": "bold red", "warned": "yellow"}
@@ -35,7 +37,7 @@ def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
     _print_reasons(console, result)
     _print_tallies(console, result)
     for stage in result.stages:
-        _print_failed_checks(console, stage)
+        _print_failed_checks(console, stage, result)
         if stage.error and stage.status == "failed":
             _print_lines(console, f"{stage.stage} failed: {stage.error}", style="bold red")
     _print_next(console, result, pipeline)
@@ -57,11 +59,11 @@ def print_plan(console: Console, plans: Sequence[StagePlan], pipeline: Pipeline)
     planned = {plan.stage for plan in plans}
     for stage, config in pipeline.stages:
         if stage.label in planned:
-            settings += ["", f"[{stage.label}]", *_settings(resolved(config))]
-    settings += ["", "[mlflow]", *_settings(resolved(pipeline.tracking))]
+            settings += ["", f"[{stage.label}]", *_settings(config)]
+    settings += ["", "[mlflow]", *_settings(pipeline.tracking)]
     if pipeline.spark:
         shown = {name: "***" if _SECRET.search(name) else value for name, value in pipeline.spark.items()}
-        settings += ["", "[spark]", *_settings(shown)]
+        settings += ["", "[spark]", *(_assignment(name, value) for name, value in shown.items())]
     _print_lines(console, "\n".join(["", *settings]))
 
 
@@ -126,7 +128,7 @@ def _print_tallies(console: Console, result: RunResult) -> None:
         console.print(table)
 
 
-def _print_failed_checks(console: Console, stage: StageResult) -> None:
+def _print_failed_checks(console: Console, stage: StageResult, result: RunResult) -> None:
     for check in stage.checks:
         if not check.failed:
             continue
@@ -142,7 +144,10 @@ def _print_failed_checks(console: Console, stage: StageResult) -> None:
             if value:
                 grid.add_row(Text(f"  {name}"), Text(clean(value, keep_lines=True)))
         for place, key in enumerate(check.keys[:_SHOWN_KEYS]):
-            grid.add_row(Text("  for example" if place == 0 else ""), Text(clean(key)))
+            example = Text(clean(key))
+            if where := result.place_of(key):
+                example.append(f"  {clean(where)}", "dim")
+            grid.add_row(Text("  for example" if place == 0 else ""), example)
         console.print(grid)
 
 
@@ -181,5 +186,14 @@ def _print_lines(console: Console, text: str, *, style: str = "") -> None:
     console.print(Text(clean(text, keep_lines=True), style=style), soft_wrap=True)
 
 
-def _settings(values: Mapping[str, object]) -> list[str]:
-    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+def _settings(config: BaseModel) -> list[str]:
+    """A section's lines; TOML has no word for what is unset, so a remark says what that means."""
+    fields = type(config).model_fields
+    return [
+        _assignment(name, value) if value is not None else f"# {name} unset: {fields[name].description or 'none'}"
+        for name, value in resolved(config).items()
+    ]
+
+
+def _assignment(name: str, value: object) -> str:
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,9 +20,12 @@ ROOMY_WIDTH = 120
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console for standard output or standard error; in a file or pipe it is wide, so that nothing is cut."""
+    """A console for standard output or standard error.
+
+    In a file or pipe it is wide, so that nothing is cut, unless `COLUMNS` says how wide.
+    """
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PLAIN_WIDTH
     return console
 

@@ -19,9 +19,11 @@ from media_video import Track
 
 from visionlake.expectations import detections, frames, media, quarantine, sources
 from visionlake.jobs._record import DONE
+from visionlake.udfs.sample_media import make_sample
 
 COMPARED = (media.TABLE, sources.TABLE, frames.TABLE, quarantine.TABLE)
 STAGES = ("ingest_media", "extract_frames", "detect_objects")
+DETECT = '[detect_objects.builtin]\nbackend = "builtin"\n'
 MARK = "VISIONLAKE_TEST_MARK"
 
 
@@ -38,8 +40,8 @@ class Near(float):
 class Project:
     """A folder of media, and lakes made from it."""
 
-    def __init__(self, folder: Path, *, extract: str = "fps = 5\n") -> None:
-        self.folder, self.media, self._extract = folder, folder / "media", extract
+    def __init__(self, folder: Path, *, extract: str = "fps = 5\n", more: str = "") -> None:
+        self.folder, self.media, self._extract = folder, folder / "media", extract + more
         self.media.mkdir()
 
     def pipeline(self, lake: str) -> Path:
@@ -55,6 +57,20 @@ class Project:
         """A video of `count` frames at 25 a second."""
         ticks = 15360 // 25
         return media_video.write(self.media / name, Track(pts=[i * ticks for i in range(count)]))
+
+    def add_sample(self, number: int, *, videos: int = 1) -> None:
+        """Videos of moving things, which the builtin detector knows."""
+        report = make_sample(
+            self.folder / f"sample{number}",
+            seed=number,
+            videos=videos,
+            seconds=1.0,
+            width_px=320,
+            height_px=192,
+            fps=10,
+        )
+        for file in report.media.iterdir():
+            file.rename(self.media / f"{number}_{file.name}")
 
     def add_bad_ones(self, number: int) -> None:
         """A video that ends too early, for the quarantine of frames, and a file that is none, for that of files."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster._lakes import Driver, Project, command, contents, published, staged
+from cluster._lakes import DETECT, Driver, Project, command, contents, published, staged
 
 import visionlake
 from visionlake.jobs._results import Reporter
@@ -20,7 +20,7 @@ from visionlake.jobs._results import Reporter
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.kill
+pytestmark = [pytest.mark.kill, pytest.mark.long]
 
 STEPS = ("staged", "judged", "table", "quarantine", "progress")
 DRIVER = """
@@ -59,8 +59,8 @@ sys.exit(result.exit_code)
 class Lakes(Project):
     """One lake whose drivers are killed, and one that nobody disturbs, made of the same files."""
 
-    def __init__(self, folder: Path, spark: SparkSession) -> None:
-        super().__init__(folder, extract="fps = 5\nmax_wave_parents = 2\n")
+    def __init__(self, folder: Path, spark: SparkSession, *, more: str = "") -> None:
+        super().__init__(folder, extract="fps = 5\nmax_wave_parents = 2\n", more=more)
         self.spark, self.told, self.rounds = spark, folder / "told.json", 0
         self.lake, self.undisturbed = folder / "lake", folder / "undisturbed"
         (folder / "driver.py").write_text(DRIVER)
@@ -122,10 +122,7 @@ def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
     return told["wave_id"]
 
 
-@pytest.mark.parametrize(
-    "step",
-    [pytest.param(step, marks=pytest.mark.long if step != "table" else ()) for step in STEPS],
-)
+@pytest.mark.parametrize("step", STEPS)
 def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
     lakes, before = ingested, published(ingested.lake)["extract_frames"]
     drivers.append(lakes.driver("extract_frames", step, stages="extract_frames"))
@@ -151,7 +148,6 @@ def test_after_all_the_kills_the_tables_equal_those_of_an_undisturbed_run(ingest
     assert len(published(ingested.lake)["ingest_media"]) == 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], step: str) -> None:
     lakes = growing
@@ -167,7 +163,6 @@ def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], 
     assert len(waves["ingest_media"]) == len(waves["extract_frames"]) == lakes.rounds
 
 
-@pytest.mark.long
 def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
     took_s, killed, staged_by_killed = 0.0, 0, set[str]()
@@ -196,3 +191,22 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     assert staged_by_killed <= {*waves["ingest_media"], *waves["extract_frames"]}
     lakes.run(lakes.undisturbed)
     lakes.assert_equal()
+
+
+def test_kills_at_ten_moments_of_the_whole_pipeline(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
+    lakes, stages = Lakes(tmp_path, spark, more=DETECT), "ingest_media extract_frames detect_objects"
+    moments = [(stage, step) for stage in ("extract_frames", "detect_objects.builtin") for step in STEPS]
+    begun: dict[str, set[str]] = {}
+    for number, moment in enumerate(moments):
+        lakes.add_sample(number)
+        drivers.append(lakes.driver(*moment, stages=stages))
+        assert drivers[-1].wait() == -signal.SIGKILL, drivers[-1].complaint
+        assert drivers[-1].survivors() == []
+        wave_id = json.loads(lakes.told.read_text())["wave_id"]
+        begun.setdefault(moment[0].partition(".")[0], set()).add(wave_id)
+    lakes.run(lakes.lake)
+    lakes.run(lakes.undisturbed)
+    lakes.assert_equal()
+    assert sum(len(row[-1]) for row in contents(lakes.lake)["detections"]) > 20
+    for stage, waves in begun.items():  # what was staged is published as it was
+        assert waves <= {*published(lakes.lake)[stage]}

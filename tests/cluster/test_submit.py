@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import media_pictures
 import pyspark
 import pytest
-from cluster._lakes import Project, contents, published
+from cluster._lakes import DETECT, Project, contents, published
 from packaging_helpers import ROOT, load_script
 
 import visionlake
@@ -81,3 +81,22 @@ def test_submitted_jobs_write_the_tables_of_local_mode(
     assert cluster == local
     waves = {stage: len(ids) for stage, ids in published(tmp_path / "cluster").items()}
     assert waves == {"ingest_media": 1, "extract_frames": 1, "detect_objects": 0}
+
+
+@pytest.mark.long
+def test_submitted_detection_labels_as_local_mode_does(
+    tmp_path: Path, spark: SparkSession, environ: dict[str, str]
+) -> None:
+    script = load_script("make_zip")
+    archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
+    project = Project(tmp_path, more=f"{DETECT}[report]\n")
+    project.add_sample(1, videos=3)
+    for job in ("ingest_media", "extract_frames", "detect_objects", "report"):
+        submit(job, archive=archive, project=project, environ=environ)
+    assert "builtin@1" in (tmp_path / "cluster" / "report.html").read_text()
+    overrides = ["detect_objects.builtin.batch_size=1"]
+    result = visionlake.run(project.pipeline("local"), spark=spark, reporter=Reporter(), overrides=overrides)
+    assert result.exit_code == 0, result
+    local, cluster = contents(tmp_path / "local"), contents(tmp_path / "cluster")
+    assert sum(len(row[-1]) for row in local["detections"]) > 20
+    assert cluster == local

@@ -142,6 +142,9 @@ def test_replaced_and_deleted_files(world: World, decoded: list[str]) -> None:
     assert states == [("a.mp4", "present"), ("a.mp4", "replaced"), ("b.mp4", "missing")]
     assert world.lake.table("frames").count() == 5 + 10 + 15
     assert world.lake.table("current_frames").count() == 15
+    for version in (-1, 99):
+        with pytest.raises(UsageError, match=f"table 'frames' has no version {version}; the newest is "):
+            world.lake.table("frames", version=version)
 
 
 @pytest.mark.long
@@ -182,6 +185,8 @@ def test_a_planted_bad_batch_stops_then_is_judged_again_without_decoding(world: 
     bad_ids = {row["media_id"] for row in world.rows("sources", "uri LIKE '%/bad%'")}
     told = [check for check in stopped.stages[-1].checks if check.status == "stopped"]
     assert told and all({key.split("/")[0] for key in check.keys} == bad_ids for check in told)
+    named = {Path(stopped.place_of(key) or "").name for check in told for key in check.keys}
+    assert named == {"bad0.mp4", "bad1.mp4", "bad2.mp4"}
     assert world.lake.version("frames") == version and not world.rows("quarantine", "stage = 'extract_frames'")
     decoded.clear()
     assert world.run(*strict).exit_code == 3 and decoded == []

@@ -116,6 +116,15 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(folder: Path, text: str, 
     assert refused(folder, text).startswith(message)
 
 
+def test_settings_that_leave_out_what_another_stage_reads_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    stages = '[extract_frames]\nimage_format = "none"\n[detect_objects.small]\nbackend = "builtin"\n'
+    path.write_text(f'lake = "l"\n{stages}')
+    with pytest.raises(ConfigError, match=r'extract_frames.image_format = "none": \[detect_objects.small\] needs what'):
+        load_pipeline(path)
+    assert load_pipeline(path, overrides=["extract_frames.image_format=png"]).stage_names[-1] == "detect_objects.small"
+
+
 def test_numbers_may_be_whole_where_a_fraction_is_possible(folder: Path) -> None:
     config = own_config(folder, "share = 0.25\nstart_s = 2.5\nmax_error_share = 1")
     assert (config.share, config.start_s, config.max_error_share) == (0.25, Fraction(5, 2), 1.0)

@@ -43,6 +43,7 @@ STOPPED = RunResult(
         StageResult(stage="count", status="failed", error=f"ValueError: {HOSTILE}"),
         StageResult(stage="other", status="nothing_new", seconds=0.4),
     ),
+    places={"ab" * 32: "/my videos/park.mp4"},
 )  # fmt: skip
 
 
@@ -91,6 +92,7 @@ def test_the_end_of_a_run(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
         "observed 0.62",
     ):
         assert row in [" ".join(line.split()) for line in table.splitlines()]
+    assert "/myvideos/park.mp4" in "".join(table.split())
     wave = "'my videos/pipeline.toml' extract_frames-000007"
     for command in (
         f"visionlake waves show {wave}",
@@ -171,6 +173,8 @@ def test_a_plan_shows_settings_and_hides_secrets(tmp_path: Path) -> None:
     print_plan(console, plans, load_pipeline(path))
     text = shown(console)
     assert 'fps = "5"' in text
+    assert "\n# max_frames unset: at most so many" in text
+    assert "= null" not in text
     assert 'spark.hadoop.fs.s3a.secret.key = "***"' in text
     assert "hush" not in text
 
@@ -187,8 +191,11 @@ def test_rows_and_records_fold_and_never_break_the_screen() -> None:
     assert lines[-1] == "No runs yet."
 
 
-def test_a_pipe_gets_wide_lines() -> None:
+def test_a_pipe_gets_wide_lines_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert make_console().width >= 160
+    monkeypatch.setenv("COLUMNS", "72")
+    assert make_console().width == 72
 
 
 def test_a_grid_of_frames_is_one_page_of_its_own(tmp_path: Path) -> None:
