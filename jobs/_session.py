@@ -29,7 +29,11 @@ DELTA_SETTINGS = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)}
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
+    "MALLOC_ARENA_MAX": "1",  # other arenas are pieces of 64 MiB, which are handed back whatever the threshold says
+}
 """Settings of glibc's allocator for workers: large arrays that come and go stay in the process."""
 
 
