@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,11 +64,7 @@ class Config(StageConfig):
 
     def options(self) -> DetectOptions:
         """The settings as backends take them."""
-        names = (
-            "backend", "weights", "device", "batch_size", "score_threshold", "nms_iou", "max_instances", "classes"
-        )  # fmt: skip
-        values = {name: getattr(self, name) for name in names}
-        return DetectOptions(**values, precision=self.precision)
+        return DetectOptions(**{each.name: getattr(self, each.name) for each in fields(DetectOptions)})
 
 
 def model_id(config: Config) -> str:

@@ -72,10 +72,14 @@ def _shown(value: Any) -> Any:
 
 def _state(lake: Lake, config: Config, models: Sequence[str]) -> str:
     """Digest of all that the page is a function of."""
-    tables = [name for name in declared_names() if isinstance(declaration(name), Table) and lake.exists(name)]
-    heads = {name: lake.head(name) for name in tables}
+    heads = {name: lake.head(name) for name in _tables(lake)}
     parts = [heads, config.model_dump(mode="json"), __version__, _template(), sorted(models)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _tables(lake: Lake) -> list[str]:
+    """The declared tables that there are, without views."""
+    return [name for name in declared_names() if isinstance(declaration(name), Table) and lake.exists(name)]
 
 
 def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +91,6 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
     totals = facts.counts(lake, _ITEMS)
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
-    tables = [name for name in declared_names() if isinstance(declaration(name), Table) and lake.exists(name)]
     is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
     return {
         "title": config.title,
@@ -108,7 +111,7 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "pictures": _pictures(pictures),
         "frame_count": f"{totals.get('frames', 0):,}",
         "quality": _quality(quality),
-        "tables": [(name, lake.version(name)) for name in tables],
+        "tables": [(name, lake.version(name)) for name in _tables(lake)],
     }
 
 

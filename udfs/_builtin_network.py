@@ -90,7 +90,6 @@ def make_network(label_count: int) -> GeneralizedRCNN:
     from the first picture that it sees, and others are rounded. Boxes are x_min, y_min, x_max, y_max in
     pixels of them.
     """
-    few = {"training": PROPOSALS, "testing": PROPOSALS}
     proposals = _Proposals(
         AnchorGenerator(_ANCHORS_PX, _ASPECTS * len(_ANCHORS_PX)),
         RPNHead(_CHANNELS, len(_ASPECTS[0])),
@@ -99,7 +98,7 @@ def make_network(label_count: int) -> GeneralizedRCNN:
         batch_size_per_image=128,
         positive_fraction=0.5,
         pre_nms_top_n={"training": 300, "testing": 300},
-        post_nms_top_n=few,
+        post_nms_top_n={"training": PROPOSALS, "testing": PROPOSALS},
         nms_thresh=0.7,
     )
     levels = [str(level) for level in range(len(_WIDTHS))]

@@ -34,7 +34,7 @@ class DetectOptions:
     classes: tuple[str, ...] | None = None
 
 
-def unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) -> str:
+def _unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) -> str:
     """What to say of classes that a model does not have."""
     near = sorted({match for name in names for match in get_close_matches(name, labels, n=1)})
     allowed = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(labels[:20])}"
@@ -56,8 +56,11 @@ class ModelInfo:
     def resolved(self, options: DetectOptions) -> dict[str, Any]:
         """The settings that can change the output: those of `options`, else the model's own.
 
-        Raises ModelError for a setting that the backend does not declare: it would be ignored.
+        Raises ModelError for a setting that the backend does not declare (it would be ignored), and for classes that
+        the model does not have.
         """
+        if unknown := sorted({*(options.classes or ())} - {*self.labels}):
+            raise ModelError(_unknown_classes(unknown, self.labels, of=self.name))
         chosen = asdict(options)
         if ignored := [n for n in _CHOICES if chosen[n] is not None and n not in self.declared]:
             raise ModelError(f"backend {options.backend!r} has no setting {', '.join(ignored)}; leave it out")

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from .._errors import ModelError, first_line
-from .._resize import has_extent
-from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared, unknown_classes
+from .._resize import has_extent, to_picture
+from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared
 from ..scenes import LABELS
 
 VERSION = "1"
@@ -29,10 +29,8 @@ _MEND = "make some with scripts/train_builtin.py, or leave `weights` out"
 def describe(options: DetectOptions) -> ModelInfo:
     """The facts of the weights that come with the project, or of those that `options` name.
 
-    Raises ModelError for weights of another network, and for classes that there are not.
+    Raises ModelError for weights of another network.
     """
-    if unknown := sorted({*(options.classes or ())} - {*LABELS}):
-        raise ModelError(unknown_classes(unknown, LABELS, of="builtin"))
     return ModelInfo(
         name="builtin",
         version=VERSION,
@@ -129,8 +127,7 @@ class Builtin:
 
     def _instances(self, found: dict[str, Any], prepared: Prepared) -> Instances:
         boxes, scores, ids = (found[name].cpu().double().numpy() for name in ("boxes", "scores", "labels"))
-        size = np.array([prepared.width_px, prepared.height_px] * 2, np.float64)
-        boxes = (boxes / np.array([prepared.scale_x, prepared.scale_y] * 2)).clip(0.0, size)
+        boxes = to_picture(boxes, prepared)
         kept, labels = has_extent(boxes), ids.astype(np.int64) - 1  # 0 is the background
         if self._classes is not None:
             kept &= np.isin(labels, self._classes)

@@ -13,7 +13,7 @@ from PIL import Image
 from .._errors import ModelError
 from .._resize import has_extent, prepare, to_picture
 from ..cards import Card, card_path, read_card
-from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared, unknown_classes
+from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared
 from ..hashing import file_digest
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 def describe(options: DetectOptions) -> ModelInfo:
     """The facts of card and archive; the archive is hashed, not loaded."""
     path, card = _files(options)
-    if options.classes:
-        unknown = sorted({*options.classes} - {*card.labels})
-        if unknown:
-            raise ModelError(unknown_classes(unknown, card.labels, of=card.name))
     return ModelInfo(
         name=card.name,
         version=card.version,
