@@ -1,6 +1,6 @@
 """Frames per second of detection from stored frames against a bare loop over the same JPEGs, and the peak memory.
 
-    python benchmarks/detect.py VIDEO... [--weights yolox_nano.pt2] [--fps 5] [--rounds 3] [--batch 8]
+    python benchmarks/detect.py VIDEO... [--weights yolox_nano.pt2] [--fps 5] [--rounds 3] [--batch N]
 
 The bare loop decodes with Pillow and calls the same backend in batches, in as many processes as there are cores, each
 with one torch thread and the allocator's settings of our sessions. Detection is the stage's transform in a warm
@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
 from _memory import Peak, proportional
 from PIL import Image
 
@@ -43,7 +44,7 @@ def bare(images: list[bytes], options: DetectOptions) -> int:
         prepared = detector.prepare(Image.open(io.BytesIO(image)).convert("RGB"))
         alike = waiting.setdefault(prepared.pixels.shape, [])
         alike.append(prepared)
-        if len(alike) == options.batch_size:
+        if len(alike) == detector.batch_size:
             count += len(detector.detect(waiting.pop(prepared.pixels.shape)))
     return count + sum(len(detector.detect(alike)) for alike in waiting.values())
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--weights", type=Path, help="a .pt2 archive with its card; without it the builtin detector")
     parser.add_argument("--fps", default="5")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     config = Config(
@@ -62,11 +63,11 @@ def main() -> None:
         batch_size=options.batch,
         device="cpu",
     )
-    os.environ.update(MALLOC)  # of the processes that are started below
     spark = get_session(app_name="benchmark")
+    os.environ.update(MALLOC)  # of the processes that are started below
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
-        files = spark.createDataFrame([(str(path.resolve()),) for path in options.videos], "uri string")
+        files = spark.createDataFrame(pa.table({"uri": [str(path.resolve()) for path in options.videos]}))
         visionlake.extract_frames(files, fps=options.fps).where("error IS NULL").write.parquet(f"{folder}/frames")
         frames = spark.read.parquet(f"{folder}/frames")
         images = [row["image"] for row in frames.select("image").collect()]
@@ -94,8 +95,9 @@ def main() -> None:
                 rates[name].append(count / (time.monotonic() - started))
         for name in runs:
             print(f"{name:15} {statistics.median(rates[name]):7.1f} frames/s  {len(images)} frames")
-        ratio = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
-        print(f"detect_objects runs at {ratio:.2f} of the bare loop (median of {options.rounds} pairs)")
+        ratios = [b / a for a, b in zip(*rates.values(), strict=True)]
+        pairs = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"detect_objects runs at {statistics.median(ratios):.2f} of the bare loop (median of {pairs})")
         print(f"peak of driver, JVM and all Python processes: {peak.bytes / 2**20:.0f} MiB (PSS)")
         assert spark.read.parquet(f"{folder}/detections").where("error IS NULL").count() == len(images)
         pool.shutdown()

@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import av
+import pyarrow as pa
 from _memory import Peak
 
 import visionlake
@@ -54,7 +55,7 @@ def main() -> None:
     fps = Fraction(options.fps) if options.fps else None
     paths = [str(path.resolve()) for path in options.videos]
     spark = get_session(app_name="benchmark")
-    files = spark.createDataFrame([(p,) for p in paths], "uri string").repartition(len(paths))
+    files = spark.createDataFrame(pa.table({"uri": paths})).repartition(len(paths))
     settings = {"fps": options.fps} if options.fps else {}
 
     def loop() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionlake.jobs._config import Pipeline, TrackingConfig
-from visionlake.jobs._lake import Lake
+from visionlake.jobs._lake import Lake, to_spark
 from visionlake.jobs._pipeline import run
 from visionlake.jobs._session import get_session
 from visionlake.stage import Column, Input, Rule, Stage, StageConfig, Table
@@ -60,7 +60,7 @@ def main() -> None:
         )  # fmt: skip
         times: dict[str, list[float]] = {"a little new": [], "nothing new": []}
         for i in range(rounds + 2):
-            rows = spark.createDataFrame([(f"thing {i}",)], THINGS.ddl)
+            rows = to_spark(spark, [{"media_id": f"thing {i}"}], THINGS.arrow_schema())
             rows.write.format("delta").mode("append").save(lake.path("things"))
             for kind, seconds in times.items():
                 result = run(pipeline, spark=spark)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError, UsageError, summarise
 from visionlake.expectations import declaration, declared_names
-from visionlake.expectations._table import Column, Table, View
+from visionlake.expectations._table import Column, Table, View, arrow_schema
 
 from ._config import resolve_lake
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -111,12 +112,11 @@ class Lake:
         try:
             return self._read({"versionAsOf": str(version)}, name)
         except AnalysisException as error:
-            newest = self.version(name)
-            if 0 <= version <= newest and "version" not in str(error).lower():
+            if error.getCondition() != "DELTA_VERSION_NOT_FOUND":
                 raise
             raise UsageError(
-                f"table {name!r} has no version {version}; the newest is {newest}, and the log of old ones is kept "
-                "for the table's delta.logRetentionDuration only"
+                f"table {name!r} has no version {version}; the newest is {self.version(name)}, and the log of old ones "
+                "is kept for the table's delta.logRetentionDuration only"
             ) from error
 
     def changes(self, name: str, *, first: int, last: int) -> DataFrame:
@@ -210,7 +210,7 @@ class Lake:
     def write_text(self, path: str, text: str) -> None:
         """Write a small file below the lake so that it is there whole or not at all."""
         if self.local_folder is None:
-            frame = self.spark.createDataFrame([(text,)], "value string")
+            frame = to_spark(self.spark, [{"value": text}], arrow_schema({"value": "string"}))
             frame.coalesce(1).write.mode("overwrite").text(path)
             return
         target = Path(path)
@@ -345,6 +345,13 @@ def struct_type(ddl: str) -> StructType:
     parsed = StructType.fromDDL(ddl)
     assert isinstance(parsed, StructType)
     return parsed
+
+
+def to_spark(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> DataFrame:
+    """Rows of the driver as a table. As Arrow: lists Spark would send through Python workers."""
+    import pyarrow as pa
+
+    return spark.createDataFrame(pa.Table.from_pylist([*rows], schema=schema))
 
 
 def quoted(value: Any) -> str:

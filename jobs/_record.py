@@ -13,7 +13,7 @@ from visionlake import __version__
 from visionlake.expectations import waves
 
 from ._config import resolved
-from ._lake import Lake, struct_type
+from ._lake import Lake, to_spark
 from ._stage import Stage, StageConfig
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
         **values,
     }
     lake.ensure(waves.TABLE)
-    row = {name: record.get(name) for name in waves.TABLE.column_names}
-    frame = lake.spark.createDataFrame([row], struct_type(waves.TABLE.ddl))
+    sayable = {name: _sayable(value) if isinstance(value, str) else value for name, value in record.items()}
+    frame = to_spark(lake.spark, [sayable], waves.TABLE.arrow_schema())
     if known:
         from pyspark.sql import functions as F
 
@@ -211,3 +211,8 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
     else:
         lake.append("waves", frame, transaction=f"visionlake/waves/{wave.wave_id}/{record['status']}")
     return record
+
+
+def _sayable(text: str) -> str:
+    """Text that a table takes: what came from a command line or a file's name may be no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visionlake.expectations import frames
+from visionlake.expectations._table import arrow_schema
 from visionlake.udfs.contact_sheet import thumbnails
 from visionlake.udfs.uris import display
 
-from ._lake import Lake
+from ._lake import Lake, to_spark
 from ._places import places_of
 
 if TYPE_CHECKING:
@@ -190,8 +191,7 @@ def _of_keys(rows: DataFrame, keys: Sequence[Any]) -> DataFrame:
 
     if not keys:
         return rows.limit(0)
-    wanted = rows.sparkSession.createDataFrame(
-        [tuple(key[name] for name in KEY) for key in keys], "media_id string, stream_index int, pts bigint"
-    )
+    schema = arrow_schema({column.name: column.type for column in frames.TABLE.pick(*KEY)})
+    wanted = to_spark(rows.sparkSession, [{name: key[name] for name in KEY} for key in keys], schema)
     near = rows.where(F.col("media_id").isin(sorted({key["media_id"] for key in keys})))
     return near.join(F.broadcast(wanted), list(KEY), "left_semi")

@@ -34,7 +34,13 @@ class Config(StageConfig):
     precision: Literal["float32", "bfloat16"] | None = setting(
         None, affects_output=False, description="bfloat16 is faster where the processor has it, and boxes differ a bit"
     )
-    batch_size: int = setting(8, affects_output=False, ge=1, le=1024, description="pictures evaluated together")
+    batch_size: int | None = setting(
+        None,
+        affects_output=False,
+        ge=1,
+        le=1024,
+        description="pictures evaluated together; unset: 4 on a processor, 32 on a GPU",
+    )
     score_threshold: float | None = setting(
         None, affects_output=False, ge=0, lt=1, description="lowest score kept; unset: the model's own"
     )
@@ -84,12 +90,14 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     """A row with the model's boxes for every frame, or an error."""
     found = inputs["frames"].select(*KEY, "image")
     partitions = int(found.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    tasks = max(1, min(partitions, -(-found.count() // FRAMES_PER_TASK)))
-    return detect(found.repartition(tasks), config)
+    tasks = max(1, min(4 * partitions, -(-found.count() // FRAMES_PER_TASK)))
+    return detect(found.repartition(tasks, *KEY), config)  # by key: round robin would sort all pictures first
 
 
 def detect(pictures: DataFrame, config: Config, *, passed: Sequence[Column] | None = None) -> DataFrame:
     """Boxes for the pictures in the column `image`, beside the key of their frame or the columns `passed`."""
+    from visionlake.jobs._workers import sharing
+    from visionlake.udfs.backends import find_backend
     from visionlake.udfs.detect_objects import detect_objects
 
     found = detections.TABLE.pick("model_id", "frame_width_px", "frame_height_px", "instances")
@@ -103,7 +111,8 @@ def detect(pictures: DataFrame, config: Config, *, passed: Sequence[Column] | No
         batch_limit_s=config.batch_limit_s,
     )
     ddl = ", ".join(f"{column.name} {column.type}" for column in columns)
-    return pictures.mapInPandas(work, f"{ddl}, error {ERROR_TYPE}")
+    with sharing(pictures.sparkSession, getattr(find_backend(config.backend), "IMPORTS", ())):
+        return pictures.mapInPandas(work, f"{ddl}, error {ERROR_TYPE}")
 
 
 STAGE = Stage(

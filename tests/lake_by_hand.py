@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from visionlake.expectations import declaration
 from visionlake.expectations._table import Table
-from visionlake.jobs._lake import Lake
+from visionlake.jobs._lake import Lake, to_spark
 
 
 def picture() -> bytes:
@@ -31,9 +31,8 @@ class LakeByHand:
         table = declaration(name)
         assert isinstance(table, Table)
         self.lake.ensure(table)
-        types = self.lake.table(name).schema
-        full = [{column: row.get(column) for column in types.names} for row in rows]
-        self.lake.spark.createDataFrame(full, types).write.format("delta").mode("append").save(self.lake.path(name))
+        found = to_spark(self.lake.spark, rows, table.arrow_schema())
+        found.write.format("delta").mode("append").save(self.lake.path(name))
 
     def fill(self, *names: str) -> None:
         """A medium for each name, with a frame, a label and a bad row of that name."""

@@ -32,14 +32,14 @@ def describe(options: DetectOptions) -> ModelInfo:
 
 
 def load(options: DetectOptions) -> Toy:
-    return Toy(settings_of(options), describe(options).resolved(options))
+    return Toy(settings_of(options), describe(options).resolved(options), batch_size=options.batch_size or 8)
 
 
 class Toy:
     labels, first_label_id = LABELS, 0
 
-    def __init__(self, settings: dict[str, Any], resolved: dict[str, Any]) -> None:
-        self.settings, self.resolved = settings, resolved
+    def __init__(self, settings: dict[str, Any], resolved: dict[str, Any], *, batch_size: int) -> None:
+        self.settings, self.resolved, self.batch_size = settings, resolved, batch_size
         self.log("load")
 
     def log(self, *lines: str) -> None:

@@ -1,4 +1,4 @@
-"""The worker's side of the decoder process: one child a worker, kept, and replaced when it hangs, dies or overruns."""
+"""The worker's side of the decoder process: one child a worker, kept while there is work, replaced when it fails."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -41,6 +42,8 @@ _ENVIRONMENT = {
 }
 _STDERR_TAIL_BYTES = 2000
 _CLOSE_S = 2.0
+IDLE_S = 5.0
+"""A child that has waited for so long ends: the worker has other work, and it holds up to 100 MiB."""
 
 _kept: dict[tuple[int, Limits], Decoder] = {}
 
@@ -56,6 +59,8 @@ class Decoder:
     def __init__(self, *, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._children: list[_Child] = []
+        self._lock = threading.RLock()  # between callers and the thread that ends idle children
+        self._is_watched = False
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +75,10 @@ class Decoder:
 
     def close(self) -> None:
         """End the child."""
-        while self._children:
-            self._children.pop().close()
+        with self._lock:
+            children, self._children = self._children, []
+        for child in children:
+            child.close()
 
     def probe(self, uri: str, *, size_bytes: int, keep_position: bool = False) -> dict[str, Any]:
         """What `probe_media` says of a file of `size_bytes`."""
@@ -117,22 +124,41 @@ class Decoder:
 
     def _idle_child(self) -> _Child:
         """A child that waits for work; another one while a caller has not read an earlier answer to its end."""
-        for child in list(self._children):
-            if child.process.poll() is not None:
-                self._discard(child)
-            elif not child.is_busy:
-                return child
-        self._children.append(_Child(self.limits))
-        return self._children[-1]
+        with self._lock:
+            for child in list(self._children):
+                if child.process.poll() is not None:
+                    self._discard(child)
+                elif not child.is_busy:
+                    child.is_busy = True
+                    return child
+            child = _Child(self.limits)
+            self._children.append(child)
+            if not self._is_watched:
+                self._is_watched = True
+                threading.Thread(target=self._end_idle, name="idle decoders", daemon=True).start()
+            return child
+
+    def _end_idle(self) -> None:
+        while True:
+            time.sleep(IDLE_S / 5)
+            with self._lock:
+                now = time.monotonic()
+                idle = [child for child in self._children if not child.is_busy and now - child.idle_since_s > IDLE_S]
+                self._children = [child for child in self._children if child not in idle]
+                self._is_watched = bool(self._children)
+            for child in idle:
+                child.close()
+            if not self._is_watched:
+                return
 
     def _discard(self, child: _Child) -> None:
         child.kill()
-        if child in self._children:
-            self._children.remove(child)
+        with self._lock:
+            if child in self._children:
+                self._children.remove(child)
 
     def _answers(self, child: _Child, request: dict[str, Any], remote: _RemoteInput) -> Iterator[Message]:
         finished = False
-        child.is_busy = True
         try:
             child.begin(request)
             while True:
@@ -149,9 +175,10 @@ class Decoder:
                     yield header, body
         finally:
             # After a failure, or when the caller has lost interest, the child is somewhere in the midst of things.
-            child.is_busy = False
             if not finished:
                 self._discard(child)
+            child.idle_since_s = time.monotonic()
+            child.is_busy = False
 
     def _error(self, header: dict[str, Any], remote: _RemoteInput) -> MediaError:
         if remote.error is not None:  # the decoder may have taken it for the end of the file
@@ -196,7 +223,8 @@ class _Child:
         os.set_blocking(self._output, False)
         self._buffer = bytearray()
         self._waited_s = 0.0
-        self.is_busy = False
+        self.is_busy = True
+        self.idle_since_s = time.monotonic()
 
     def begin(self, request: dict[str, Any]) -> None:
         """Send a request; the time for one media starts now."""

@@ -35,7 +35,7 @@ def detect_objects(
     """One row per picture: the input's columns but `image`, `frame_width_px`, `frame_height_px`, `instances`, `error`.
 
     `columns` are those of the output, in their order; what is neither above nor in the input is null, except
-    `model_id`. Pictures of equal input size are evaluated in batches of `options.batch_size`, filled across the
+    `model_id`. Pictures of equal input size are evaluated in batches of the model's size, filled across the
     frames of `batches`. A picture that cannot be decoded gives a row with `error`; reasons: image_missing,
     image_unreadable, image_unsupported, image_too_large.
 
@@ -55,7 +55,7 @@ def detect_objects(
                 continue
             alike = waiting.setdefault(prepared.pixels.shape, [])
             alike.append(_Waiting(row=row, prepared=prepared))
-            if len(alike) == options.batch_size:
+            if len(alike) == model.batch_size:
                 rows += _labelled(model, waiting.pop(prepared.pixels.shape))
             elif len(waiting) > MAX_SIZES:
                 rows += _labelled(model, waiting.pop(next(iter(waiting))))
@@ -83,6 +83,10 @@ class _Model:
         self._id, self._limit_s, self._options = model_id, limit_s, options
         self._detector: Detector | None = None
         self._thread: Watched | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self._loaded().batch_size
 
     def prepare(self, picture: Image.Image) -> Prepared:
         return self._loaded().prepare(picture)

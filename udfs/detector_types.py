@@ -27,7 +27,7 @@ class DetectOptions:
     weights: str | None = None
     device: str = "auto"
     precision: Precision | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     score_threshold: float | None = None
     nms_iou: float | None = None
     max_instances: int | None = None
@@ -104,6 +104,8 @@ class Detector(Protocol):
 
     labels: tuple[str, ...]
     first_label_id: int
+    batch_size: int
+    """Pictures that it is given together."""
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture (RGB) as the network wants it."""

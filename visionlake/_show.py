@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,17 +46,16 @@ def write_picture(
         picture = open_stored(frame["image"], max_pixels=_MAX_PIXELS)
     except MediaError as error:
         raise UsageError(f"the frame at pts {pts} cannot be shown: {error}") from None
-    instances = [i for row in found for i in row.asDict(recursive=True)["instances"]]
+    drawn = [(row["model_id"], one) for row in found for one in row.asDict(recursive=True)["instances"]]
     target = out or Path(f"{_stem(lake, media_id)}_{pts}.png")
     try:
-        draw_boxes(picture, instances).save(target, _FORMATS[target.suffix.lower()], quality=92)
+        draw_boxes(picture, [one for _, one in drawn]).save(target, _FORMATS[target.suffix.lower()], quality=92)
     except (OSError, ValueError) as error:
         raise UsageError(f"{target} cannot be written: {error}") from None
-    drawn = [(f"{i['label']} ({row['model_id']})" if len(found) > 1 else str(i["label"])) for row in found
-             for i in row.asDict(recursive=True)["instances"]]  # fmt: skip
     if not found:
         return target, None
-    return target, sorted({(word, drawn.count(word)) for word in drawn}, key=lambda item: (-item[1], item[0]))
+    counts = Counter(f"{one['label']} ({model})" if len(found) > 1 else str(one["label"]) for model, one in drawn)
+    return target, sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _find_media(lake: Lake, name: str) -> str:

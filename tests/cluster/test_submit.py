@@ -89,7 +89,7 @@ def test_submitted_detection_labels_as_local_mode_does(
 ) -> None:
     script = load_script("make_zip")
     archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
-    project = Project(tmp_path, more=f"{DETECT}[report]\n")
+    project = Project(tmp_path, more=f"{DETECT}batch_size = 8\n[report]\n")
     project.add_sample(1, videos=3)
     for job in ("ingest_media", "extract_frames", "detect_objects", "report"):
         submit(job, archive=archive, project=project, environ=environ)

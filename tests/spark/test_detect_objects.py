@@ -15,13 +15,14 @@ import toy_backend
 from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from spark_session import KilledAt
 
 import visionlake
 from visionlake.errors import UsageError
 from visionlake.expectations import detections, frames
 from visionlake.jobs import _waves
 from visionlake.jobs._config import load_pipeline
-from visionlake.jobs._lake import Lake
+from visionlake.jobs._lake import Lake, to_spark
 from visionlake.jobs._pipeline import run
 from visionlake.jobs._results import Reporter, RunResult
 
@@ -30,15 +31,6 @@ def picture(value: int, *, width: int = 40, height: int = 20) -> bytes:
     target = io.BytesIO()
     Image.new("RGB", (width, height), (value, value, value)).save(target, "PNG")
     return target.getvalue()
-
-
-class KilledAt(Reporter):
-    def __init__(self, step: str) -> None:
-        self.at = step
-
-    def step(self, stage: str, wave_id: str, step: str) -> None:
-        if step == self.at:
-            raise KeyboardInterrupt
 
 
 class World:
@@ -63,11 +55,8 @@ class World:
             for name in media
             for pts in range(count)
         ]  # fmt: skip
-        types = self.lake.table("frames").schema
-        full = [{name: row.get(name) for name in types.names} for row in rows]
-        self.spark.createDataFrame(full, types).coalesce(1).write.format("delta").mode("append").save(
-            self.lake.path("frames")
-        )
+        found = to_spark(self.spark, rows, frames.TABLE.arrow_schema()).coalesce(1)
+        found.write.format("delta").mode("append").save(self.lake.path("frames"))
 
     def correct(self, where: str, **values: Any) -> None:
         from delta.tables import DeltaTable

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from spark_session import KilledAt
 
 from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Column, Rule, Table
 from visionlake.jobs import _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
-from visionlake.jobs._lake import Lake
+from visionlake.jobs._lake import Lake, to_spark
 from visionlake.jobs._pipeline import plan, run
 from visionlake.jobs._results import Reporter, RunResult
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
@@ -72,15 +73,6 @@ STAGE = Stage(
 )  # fmt: skip
 
 
-class KilledAt(Reporter):
-    def __init__(self, step: str) -> None:
-        self.at = step
-
-    def step(self, stage: str, wave_id: str, step: str) -> None:
-        if step == self.at:
-            raise KeyboardInterrupt
-
-
 class World:
     """A lake with `things`, and the pipeline over it."""
 
@@ -97,7 +89,8 @@ class World:
         )  # fmt: skip
 
     def put(self, sizes: dict[str, int]) -> None:
-        rows = self.spark.createDataFrame([(k, v, "") for k, v in sizes.items()], THINGS.ddl)
+        found = [{"media_id": k, "size": v, "remark": ""} for k, v in sizes.items()]
+        rows = to_spark(self.spark, found, THINGS.arrow_schema())
         rows.coalesce(1).write.format("delta").mode("append").save(self.lake.path("things"))
 
     def run(self, reporter: Reporter | None = None, *, rebuild: bool = False, **settings: Any) -> RunResult:

@@ -140,6 +140,21 @@ def test_a_child_that_died_while_idle_goes_unnoticed(decoder: Decoder, video: Pa
     assert len(frames(decoder, video)) == 20
 
 
+def test_idle_children_end_and_busy_ones_finish(long_video: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_decoder, "IDLE_S", 0.1)
+    with Decoder() as decoder:
+        started = decoder.frames(to_uri(long_video), kind="video", options=PLAIN)
+        count = len([next(started)])
+        busy = decoder.child_pid
+        frames(decoder, video)  # by a second child
+        idle = decoder.child_pid
+        assert idle != busy and wait_until_gone(idle or 0)
+        assert decoder.child_pid == busy
+        assert count + len(list(started)) == 150 and wait_until_gone(busy or 0)
+        assert decoder.child_pid is None
+        assert len(frames(decoder, video)) == 20
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit on address space")
 def test_memory_is_bounded(tmp_path: Path, video: Path) -> None:
     picture = io.BytesIO()

@@ -1,4 +1,8 @@
-"""Model families: a module each, found by its name. It has `describe` and `load`, as `detector_types.Backend` says."""
+"""Model families: a module each, found by its name. It has `describe` and `load`, as `detector_types.Backend` says.
+
+It may have `IMPORTS`, a tuple of names of large modules. The workers of a local session are then forked from a process
+that has them, and share their memory: importing them must neither start threads nor ask for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -28,4 +32,7 @@ def find_backend(name: str) -> Backend:
         raise ModelError(f"no backend {name!r}; {there} ({type(error).__name__}: {first_line(error)})") from None
     if missing := [part for part in ("describe", "load") if not callable(getattr(found, part, None))]:
         raise ModelError(f"module {name!r} is no backend: it has no function {' and no '.join(missing)}; {there}")
+    imports = getattr(found, "IMPORTS", ())
+    if not isinstance(imports, tuple) or not all(isinstance(module, str) for module in imports):
+        raise ModelError(f"module {name!r}: IMPORTS = {imports!r}; allowed is a tuple of names of modules")
     return cast(Backend, found)

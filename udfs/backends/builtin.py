@@ -20,6 +20,7 @@ from .._resize import has_extent, to_picture
 from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared
 from ..scenes import LABELS
 
+IMPORTS = ("torchvision.models.detection", "safetensors.torch")
 VERSION = "1"
 LONGEST_PX, MULTIPLE_PX = 480, 32
 _MAX_WEIGHTS_BYTES = 2**26
@@ -80,7 +81,7 @@ class Builtin:
         import torch
 
         from .._builtin_network import PROPOSALS, make_network
-        from .._device import find_device
+        from .._device import find_batch_size, find_device
 
         torch.set_num_threads(1)
         network = make_network(len(LABELS))
@@ -89,6 +90,7 @@ class Builtin:
         chooser.score_thresh, chooser.nms_thresh = settings["score_threshold"], settings["nms_iou"]
         chooser.detections_per_img = PROPOSALS * len(LABELS)  # classes are chosen first, below
         self._device = torch.device(find_device(options.device))
+        self.batch_size = find_batch_size(options.batch_size, self._device.type)
         self._network = network.eval().to(memory_format=torch.channels_last).to(self._device)
         self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
         self._max_instances = settings["max_instances"]

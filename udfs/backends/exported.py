@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from .._heads import Found
 
+IMPORTS = ("torchvision.ops", "torch.export._trace")  # the latter is what torch imports when it loads an archive
+
 
 def describe(options: DetectOptions) -> ModelInfo:
     """The facts of card and archive; the archive is hashed, not loaded."""
@@ -68,7 +70,7 @@ class Exported:
         from torch.export.passes import move_to_device_pass
 
         from .._archive import load_archive
-        from .._device import find_device
+        from .._device import find_batch_size, find_device
         from .._heads import Choice
 
         torch.set_num_threads(1)
@@ -81,6 +83,8 @@ class Exported:
             labels=None if classes is None else tuple(card.labels.index(label) for label in classes),
         )
         self._device = torch.device(find_device(options.device))
+        given = card.input
+        self.batch_size = given.batch or find_batch_size(options.batch_size, self._device.type, most=given.max_batch)
         self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
         program = load_archive(path)
         if self._device.type != "cpu":

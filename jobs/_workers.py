@@ -1,0 +1,35 @@
+"""Worker processes that share what takes long to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ._daemon import IMPORTS
+from ._session import DAEMON
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@contextmanager
+def sharing(spark: SparkSession, modules: Sequence[str]) -> Iterator[None]:
+    """Python functions that Spark is given in here run in workers that share `modules`, imported once for all of them.
+
+    Spark starts a daemon for every environment that functions ask for, when the first of them runs, and forks workers
+    from it. This holds where the daemon is ours, in local sessions; elsewhere each worker imports for itself.
+    """
+    if not modules or spark.conf.get("spark.python.daemon.module", "") != DAEMON:
+        yield
+        return
+    environment = spark.sparkContext.environment
+    before = environment.get(IMPORTS)
+    environment[IMPORTS] = ",".join(modules)
+    try:
+        yield
+    finally:
+        if before is None:
+            del environment[IMPORTS]
+        else:
+            environment[IMPORTS] = before

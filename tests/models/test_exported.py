@@ -1,0 +1,195 @@
+"""Backend `exported`: what cards say, and what it makes of a network's output."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from toy_networks import LABELS, SIDE, STRIDES, Grid, Plain, card_text, changed, detect, pictures, save, save_fixed
+
+from visionlake.udfs._errors import ModelError
+from visionlake.udfs.backends import find_backend
+from visionlake.udfs.cards import read_card
+from visionlake.udfs.detector_types import DetectOptions
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    def refused(weights: Path | None) -> str:
+        options = DetectOptions(backend="exported", weights=weights and str(weights))
+        with pytest.raises(ModelError) as caught:
+            find_backend("exported").describe(options)
+        return str(caught.value)
+
+    path = tmp_path / "a.pt2"
+    assert "wants weights" in refused(None)
+    assert "no such file" in refused(path)
+    path.write_bytes(b"weights of another kind")
+    assert "a.pt2 are no torch.export archive" in refused(path)
+    with zipfile.ZipFile(path, "w"):
+        pass
+    assert "a.toml cannot be read" in refused(path)
+
+
+def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    head = 'kind = "yolox"\nstrides = [8, 16]\nnms_iou = 0.5\nscore_threshold = 0.2'
+    sized = f"width_px = {SIDE}\nheight_px = {SIDE}\nscale = 1.0\n"
+    network = Grid()
+    options = save(network, tmp_path, card_text(head, input=sized))
+    free = detect(options, *pictures(*[(40, 30)] * 7))
+    torch.export.save(torch.export.export(network, (torch.rand(4, 3, SIDE, SIDE),)), tmp_path / "toy.pt2")
+    (tmp_path / "toy.toml").write_text(card_text(head, input=f"{sized}batch = 4"))
+    fixed = detect(options, *pictures(*[(40, 30)] * 7))
+    assert find_backend("exported").load(changed(options, batch_size=8)).batch_size == 4
+    for one, other in zip(free, fixed, strict=True):
+        assert np.allclose(one.boxes, other.boxes, atol=1e-3) and len(one.boxes)
+
+
+def test_a_grid_is_decoded_as_its_paper_says(grid: DetectOptions) -> None:
+    """Against plain loops over cells and classes, and suppression by the definition."""
+    (image,) = pictures((64, 64))
+    assert grid.weights is not None
+    raw = (
+        torch.export.load(grid.weights)
+        .module()(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float())[0]
+        .detach()
+        .numpy()
+    )
+    cells = [(x, y, s) for s in STRIDES for y in range(SIDE // s) for x in range(SIDE // s)]
+    found = []
+    for (x, y, stride), row in zip(cells, raw.astype(float), strict=True):
+        centre, size = np.array([row[0] + x, row[1] + y]) * stride, np.exp(row[2:4]) * stride
+        for label, score in enumerate(row[4] * row[5:]):
+            if score > 0.2:
+                found.append((score, label, *(centre - size / 2), *(centre + size / 2)))
+    kept: list[tuple[float, ...]] = []
+    for candidate in sorted(found, reverse=True):
+        if all(other[1] != candidate[1] or iou(other[2:], candidate[2:]) <= 0.5 for other in kept):
+            kept.append(candidate)
+    (result,) = detect(grid, image)
+    assert len(kept) > 3
+    assert result.label_ids.tolist() == [one[1] for one in kept]
+    np.testing.assert_allclose(result.scores, [one[0] for one in kept], rtol=1e-4)
+    np.testing.assert_allclose(result.boxes, np.clip([one[2:] for one in kept], 0, SIDE), rtol=1e-4, atol=1e-3)
+
+
+def iou(a: Any, b: Any) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def test_the_background_is_nothing_and_labels_count_from_behind_it(plain: DetectOptions) -> None:
+    (found,) = detect(plain, Image.new("RGB", (128, 64), (255, 255, 255)))
+    assert found.label_ids.tolist() == [10, 10, 12]
+    np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.7], rtol=1e-5)
+    np.testing.assert_allclose(found.boxes, [[16, 8, 80, 24], [18, 8, 80, 24], [0, 0, 128, 64]])
+    (once,) = detect(changed(plain, nms_iou=0.5), Image.new("RGB", (128, 64), (255, 255, 255)))
+    assert once.label_ids.tolist() == [10, 12]
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [
+        ('mode = "letterbox"\nplacement = "top_left"\nrounding = "floor"', [16, 16, 80, 48]),
+        ('mode = "letterbox"\nplacement = "center"\nrounding = "floor"', [16, 0, 80, 16]),
+        ('mode = "stretch"', [16, 8, 80, 24]),
+    ],
+)
+def test_boxes_go_back_the_way_the_picture_came(tmp_path: Path, resize: str, expected: list[int]) -> None:
+    head = 'kind = "boxes_scores_labels"\nbackground_id = 0\nscore_threshold = 0.1'
+    options = save(Plain(), tmp_path, card_text(head, resize=resize, input=f"width_px = {SIDE}\nheight_px = {SIDE}\n"))
+    (found,) = detect(options, Image.new("RGB", (128, 64), (255, 255, 255)))
+    np.testing.assert_allclose(found.boxes[0], expected)
+
+
+def test_what_a_network_sees_is_what_the_card_says(tmp_path: Path) -> None:
+    """A network that puts out the colour of its input, as a box."""
+
+    class Colour(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+            mean = pictures.mean(dim=(2, 3))
+            box = torch.cat([0 * mean[:, :1], mean + 1], dim=1)[:, None]
+            return [box, 0 * mean[:, :1] + 0.5, (0 * mean[:, :1]).long()]
+
+    head = 'kind = "boxes_scores_labels"\nscore_threshold = 0.1'
+    given = f'width_px = {SIDE}\nheight_px = {SIDE}\nchannels = "BGR"\nscale = 0.1\nmean = [1, 2, 3]\nstd = [1, 2, 4]\n'
+    options = save(Colour(), tmp_path, card_text(head, input=given))
+    (found,) = detect(options, Image.new("RGB", (SIDE, SIDE), (30, 90, 120)))
+    np.testing.assert_allclose(found.boxes[0], [0, 12 - 1 + 1, (9 - 2) / 2 + 1, 0 + 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_numbers_are_an_error_that_names_the_model(tmp_path: Path, value: float) -> None:
+    class Bad(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.new_full((1, 80, 8), value) + 0 * pictures.sum()
+
+    options = save_fixed(Bad(), tmp_path, card_text('kind = "yolox"\nstrides = [8, 16]'))
+    with pytest.raises(ModelError, match="toy@1 gave values that are no numbers"):
+        detect(options, *pictures((9, 9)))
+
+
+def test_another_form_of_output_is_an_error_that_says_what_was_promised(tmp_path: Path) -> None:
+    class Other(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.mean(dim=1)
+
+    options = save_fixed(Other(), tmp_path, card_text('kind = "yolox"\nstrides = [8, 16]'))
+    with pytest.raises(ModelError, match=r"gave \(1, 64, 64\); its card promises \(pictures, 80, 8\)"):
+        detect(options, *pictures((9, 9)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": 'kind = "yolox"\nlabels = ["a"]'}, "wants strides"),
+        ({"head": 'kind = "ssd"\nlabels = ["a"]'}, "head.kind = 'ssd': should be 'yolox' or"),
+        ({"head": 'kind = "yolox"\nstrides = [8]\nlabels = ["a", "a"]'}, "twice"),
+        ({"input": "width_px = 0\nheight_px = 5"}, "input.width_px = 0: should be greater than 0"),
+        ({"resize": "padding = 3"}, "resize.padding"),
+        ({"head": 'kind = "yolox"\nstrides = [8]\nlabels_file = "none.txt"'}, "none.txt cannot be read"),
+        ({"head": 'kind = "yolox"\nstrides = [8]\nlabels_file = "/etc/hostname"'}, "outside the card's folder"),
+        ({"head": 'kind = "yolox"\nstrides = [8]\nlabels_file = "a.txt"\nlabels = ["a"]'}, "both labels and"),
+        ({"head": 'kind = "yolox"\nstrides = [8]'}, "labels, or labels_file"),
+        ({"head": 'kind = "yolox"\nstrides = [0]\nlabels = ["a"]'}, r"head\.strides\.0 = 0: should be greater than 0"),
+        ({"head": 'kind = "yolox"\nstrides = [8]\nlabels = ["a"]\nnms_io = 1'}, "unknown key; did you mean nms_iou"),
+        ({"input": 'width_px = "9"\nheight_px = 5'}, "input.width_px = '9': should be a valid integer"),
+        ({"input": "width_px = 9\nheight_px = 5\nstd = [1, 0, 1]"}, r"input\.std\.1 = 0"),
+        ({"input": "width_px = 9"}, "input.height_px is missing"),
+    ],
+)
+def test_a_wrong_card_says_what_is_allowed(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    path = tmp_path / "toy.toml"
+    path.write_text(card_text('kind = "yolox"\nstrides = [8]', **change))
+    with pytest.raises(ModelError, match=message):
+        read_card(path)
+
+
+def test_words_for_people_do_not_change_the_digest(tmp_path: Path) -> None:
+    text = card_text('kind = "yolox"\nstrides = [8]')
+    (tmp_path / "a.toml").write_text(text)
+    (tmp_path / "b.toml").write_text(f'# remark\ndescription = "words"\nlicense = "MIT"\n{text}')
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    listed = text.replace(f"labels = {[*LABELS]}", 'labels_file = "labels.txt"')
+    (tmp_path / "c.toml").write_text(listed)
+    digests = {read_card(tmp_path / f"{name}.toml").digest() for name in "abc"}
+    assert len(digests) == 1 and "labels_file" in listed
+
+
+def test_the_readmes_card_is_that_of_the_tests(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    (text,) = [
+        t for t in re.findall(r"```toml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL) if "[head]" in t
+    ]
+    card = read_card(root / "tests" / "data" / "yolox_nano.toml")
+    (tmp_path / "coco.txt").write_text("\n".join(card.labels))
+    (tmp_path / "yolox_nano.toml").write_text(text)
+    assert read_card(tmp_path / "yolox_nano.toml").digest() == card.digest()

@@ -1,0 +1,91 @@
+"""Small networks with cards, for backend `exported`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from visionlake.udfs.backends import find_backend
+from visionlake.udfs.detector_types import DetectOptions, Instances
+
+SIDE, STRIDES, LABELS = 64, (8, 16), ("ant", "bee", "cow")
+
+
+class Grid(nn.Module):
+    """A YOLOX head on nothing but pooled pixels: what it finds depends on the picture, and on all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(3, 5 + len(LABELS), stride, stride) for stride in STRIDES)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        found = []
+        for head in self.heads:
+            raw = head(pictures / 255 - 0.5).flatten(2).permute(0, 2, 1)
+            found.append(torch.cat([raw[..., :4], (6 * raw[..., 4:]).sigmoid()], dim=-1))
+        return torch.cat(found, dim=1)
+
+
+class Plain(nn.Module):
+    """Boxes, scores and labels, padded; label 0 is the background."""
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        bright = pictures.mean(dim=(1, 2, 3), keepdim=False)[:, None]
+        boxes = torch.tensor([[8.0, 8, 40, 24], [9, 8, 40, 24], [0, 0, 64, 64], [0, 0, 0, 0]])
+        scores = bright * torch.tensor([0.9, 0.8, 0.7, 0.0])
+        labels = torch.tensor([1, 1, 3, 0])
+        count = pictures.shape[0]
+        return boxes.expand(count, 4, 4) + 0 * bright[..., None], scores, labels.expand(count, 4)
+
+
+def card_text(given: str, **changes: str) -> str:
+    values = {
+        "input": f"width_px = {SIDE}\nheight_px = {SIDE}\nscale = 1.0\n",
+        "resize": "",
+        "head": f"{given}\nlabels = {[*LABELS]}\n",
+    } | changes
+    sections = "".join(f"[{name}]\n{text}\n" for name, text in values.items())
+    return f'name = "toy"\nversion = "1"\n{sections}'
+
+
+def save(module: nn.Module, folder: Path, card: str) -> DetectOptions:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(module.eval(), (torch.rand(2, 3, SIDE, SIDE),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / "toy.pt2")
+    (folder / "toy.toml").write_text(card)
+    return DetectOptions(backend="exported", weights=str(folder / "toy.pt2"), device="cpu")
+
+
+def save_fixed(module: nn.Module, folder: Path, card: str) -> DetectOptions:
+    torch.export.save(torch.export.export(module.eval(), (torch.rand(1, 3, SIDE, SIDE),)), folder / "toy.pt2")
+    (folder / "toy.toml").write_text(card)
+    return DetectOptions(backend="exported", weights=str(folder / "toy.pt2"), device="cpu")
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
+    made = np.random.default_rng(5)
+    return [Image.fromarray(made.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes]
+
+
+def detect(options: DetectOptions, *images: Image.Image, together: bool = True) -> list[Instances]:
+    detector = find_backend(options.backend).load(options)
+    prepared = [detector.prepare(image) for image in images]
+    if not together:
+        return [detector.detect([one])[0] for one in prepared]
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place, one in enumerate(prepared):
+        alike.setdefault(one.pixels.shape, []).append(place)
+    found: dict[int, Instances] = {}
+    for places in alike.values():
+        found |= zip(places, detector.detect([prepared[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(prepared))]
+
+
+def changed(options: DetectOptions, **values: Any) -> DetectOptions:
+    return dataclasses.replace(options, **values)
