@@ -37,14 +37,15 @@ pipeline, told, stages, *moment = sys.argv[1:]
 
 
 class KillAt(Reporter):
+    children = set()
+
     def step(self, stage, wave_id, step):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                self.children.add(" ".join(child.cmdline()))
         if [stage, step] == moment:
-            children = []
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    children.append(" ".join(child.cmdline()))
             with open(told, "w") as file:
-                json.dump({"wave_id": wave_id, "children": children}, file)
+                json.dump({"wave_id": wave_id, "children": [*self.children]}, file)
             os.killpg(0, signal.SIGKILL)
 
 
@@ -112,13 +113,12 @@ def drivers() -> Iterator[list[Driver]]:
         driver.close()
 
 
-def wave_of_killed(driver: Driver, lakes: Lakes, step: str) -> str:
+def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
     """Wait until the driver has killed itself and see that all its processes are gone; returns the wave at work."""
     assert driver.wait() == -signal.SIGKILL, driver.complaint
     assert driver.survivors() == []
     told = json.loads(lakes.told.read_text())
-    decoders = ["_decoder_child"] if step == "staged" else []  # later they may have ended, having nothing to do
-    for kind in ("java", "daemon", *decoders):
+    for kind in ("java", "daemon", "_decoder_child"):
         assert any(kind in child for child in told["children"]), told
     return told["wave_id"]
 
@@ -127,7 +127,7 @@ def wave_of_killed(driver: Driver, lakes: Lakes, step: str) -> str:
 def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
     lakes, before = ingested, published(ingested.lake)["extract_frames"]
     drivers.append(lakes.driver("extract_frames", step, stages="extract_frames"))
-    wave_id = wave_of_killed(drivers[0], lakes, step)
+    wave_id = wave_of_killed(drivers[0], lakes)
     if step == "progress":
         assert published(lakes.lake)["extract_frames"] == [*before, wave_id]
         assert staged(lakes.lake) == {wave_id}
@@ -154,7 +154,7 @@ def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], 
     lakes = growing
     lakes.add_media()
     drivers.append(lakes.driver("ingest_media", step))
-    wave_id = wave_of_killed(drivers[0], lakes, step)
+    wave_id = wave_of_killed(drivers[0], lakes)
     drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
     assert drivers[1].wait() == 0, drivers[1].complaint
     assert published(lakes.lake)["ingest_media"][-1] == wave_id
