@@ -145,10 +145,10 @@ class Decoder:
                 now = time.monotonic()
                 idle = [child for child in self._children if not child.is_busy and now - child.idle_since_s > IDLE_S]
                 self._children = [child for child in self._children if child not in idle]
-                self._is_watched = bool(self._children)
+                self._is_watched = is_needed = bool(self._children)
             for child in idle:
                 child.close()
-            if not self._is_watched:
+            if not is_needed:  # a caller may have started the next of these threads by now
                 return
 
     def _discard(self, child: _Child) -> None:
