@@ -79,6 +79,7 @@ class StageRun:
         self.result = StageResult(stage=self.stage.label, status="nothing_new")
         self.total_parents = self.units_done = 0
         self.wave: Wave | None = None
+        self._newest: int | None = None
         self._staged: tuple[DataFrame, DataFrame] | None = None
 
     def execute(self) -> StageResult:
@@ -173,6 +174,8 @@ class StageRun:
         if self.stage.discover:
             self._discovered()
             return
+        parent = self.stage.inputs[0].table.name
+        self._newest = self.lake.version(parent) if self.lake.exists(parent) else None
         rebuild = self.rebuild
         while due := find_due(self.stage, self.lake, self.history, producer=self.producer, rebuild=rebuild):
             rebuild = False
@@ -235,13 +238,17 @@ class StageRun:
         if not part.units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)
-            return False
+            return self._is_behind(due)
         wave = self._header(due, part, lookups=lookups)
         # Literal values let Delta skip the files of other parents.
         parents = due.parents.where(near(self.stage.unit, wave.units))
         parents = parents.where(F.col(self.stage.unit) <= F.lit(wave.units[-1]))
         self._stage_wave(wave, parents)
-        return self.finish(wave) and not part.is_last and not self._is_at_limit()
+        return self.finish(wave) and not self._is_at_limit() and (not part.is_last or self._is_behind(due))
+
+    def _is_behind(self, due: Due) -> bool:
+        """Whether this is the rest of what an interrupted run had begun, and its input has changed since."""
+        return None not in (due.progress.version, self._newest) and due.progress.version != self._newest
 
     def _cut(self, due: Due) -> Cut:
         left = self._left() if self.limit else None

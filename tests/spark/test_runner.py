@@ -225,6 +225,20 @@ def test_limit_bounds_a_run_and_the_next_goes_on(world: World) -> None:
     assert COMPUTED == ["c"]
 
 
+def test_a_run_goes_on_from_the_rest_of_an_interrupted_one_to_what_came_after_it(world: World) -> None:
+    world.put(dict.fromkeys("abcde", 1))
+    run(world.pipeline(), spark=world.spark, limit=2)
+    world.put({"aa": 1, "f": 1})
+    world.run()
+    assert [*world.parts()] == ["a", "aa", "b", "c", "d", "e", "f"]
+    world.put({"g": 1, "h": 1})
+    run(world.pipeline(), spark=world.spark, limit=1)  # of changes, this time
+    world.put({"aaa": 1})
+    world.run()
+    assert [*world.parts()] == ["a", "aa", "aaa", "b", "c", "d", "e", "f", "g", "h"]
+    assert world.run().stages[0].status == "nothing_new"
+
+
 def test_plan_counts_without_doing(world: World) -> None:
     world.put({"a": 2, "b": 1})
     (planned,) = plan(world.pipeline(), spark=world.spark)
