@@ -26,8 +26,14 @@ KEY = frames.TABLE.key
 class Config(StageConfig):
     """Settings of one detector, `[detect_objects.<name>]`."""
 
-    backend: str = setting("exported", affects_output=False, description="exported, builtin, or a module of your own")
+    backend: str = setting(
+        "exported", affects_output=False, description="a name of `udfs/backends`, or a module of your own"
+    )
+    model: str | None = setting(None, affects_output=False, description="the model's name, where a backend has several")
     weights: str | None = setting(None, affects_output=False, is_path=True, description="the model's file")
+    labels: tuple[str, ...] | None = setting(
+        None, affects_output=False, min_length=1, description="labels in the order of the outputs, for bare weights"
+    )
     device: str = setting(
         "auto", affects_output=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu", "cuda", "cuda:1"'
     )

@@ -1,4 +1,4 @@
-"""Small networks with cards, for backend `exported`."""
+"""Small networks with cards, as archives and as ONNX files."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ class Plain(nn.Module):
         return boxes.expand(count, 4, 4) + 0 * bright[..., None], scores, labels.expand(count, 4)
 
 
+class Queries(nn.Module):
+    """Logits and boxes of six queries, as DETR has them; the last column means nothing is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.boxes = nn.Linear(48, 6 * (len(LABELS) + 1)), nn.Linear(48, 24)
+
+    def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen = nn.functional.adaptive_avg_pool2d(pictures / 255 - 0.5, 4).flatten(1)
+        logits, boxes = self.logits(20 * seen), self.boxes(20 * seen)
+        return {"logits": logits.reshape(-1, 6, len(LABELS) + 1), "pred_boxes": boxes.reshape(-1, 6, 4).sigmoid()}
+
+
 def card_text(given: str, **changes: str) -> str:
     values = {
         "input": f"width_px = {SIDE}\nheight_px = {SIDE}\nscale = 1.0\n",
@@ -66,6 +79,18 @@ def save_fixed(module: nn.Module, folder: Path, card: str) -> DetectOptions:
     torch.export.save(torch.export.export(module.eval(), (torch.rand(1, 3, SIDE, SIDE),)), folder / "toy.pt2")
     (folder / "toy.toml").write_text(card)
     return DetectOptions(backend="exported", weights=str(folder / "toy.pt2"), device="cpu")
+
+
+def save_onnx(
+    module: nn.Module, folder: Path, card: str, *, batch: int | None = None, external_data: bool = False
+) -> DetectOptions:
+    shapes = None if batch else ({0: torch.export.Dim("batch", min=1, max=64)},)
+    given = (torch.rand(batch or 2, 3, SIDE, SIDE),)
+    torch.onnx.export(
+        module.eval(), given, folder / "toy.onnx", dynamic_shapes=shapes, external_data=external_data, verbose=False
+    )
+    (folder / "toy.toml").write_text(card)
+    return DetectOptions(backend="onnx", weights=str(folder / "toy.onnx"), device="cpu")
 
 
 def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:

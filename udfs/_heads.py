@@ -2,6 +2,10 @@
 
 `yolox`: Ge et al., YOLOX: Exceeding YOLO Series in 2021 (arXiv:2107.08430). Per cell of grids with the card's strides:
 centre offset and log size in strides, objectness, then the scores of the classes.
+
+`detr`: Carion et al., End-to-End Object Detection with Transformers (arXiv:2005.12872), and those that follow it. Per
+query the logits of the labels, and centre and size as shares of the input. With a background label the scores are a
+softmax over all; without one each label has a sigmoid of its own (Deformable DETR, arXiv:2010.04159).
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ class Found:
 
 def find(output: Any, card: Card, choice: Choice, *, count: int) -> list[Found]:
     """What was found in each of the `count` pictures of a batch. Raises ModelError for an output of another form."""
-    found = list(_yolox(output, card, choice) if card.head.kind == "yolox" else _plain(output, card, choice))
+    found = list(_HEADS[card.head.kind](output, card, choice))
     if len(found) != count:
         raise ModelError(f"model {card.name}@{card.version} gave {len(found)} results for {count} pictures")
     return [_chosen(*each, card=card, choice=choice) for each in found]
@@ -67,15 +71,18 @@ def _yolox(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
         centre = (kept[:, :2] + cells[near]) * strides[near]
         half = kept[:, 2:4].exp() * strides[near] / 2
         boxes = torch.cat([centre - half, centre + half], dim=1)
-        scores = kept[:, 4:5] * kept[:, 5:]
-        if card.head.many_labels:
-            place, label = (scores > choice.score_threshold).nonzero(as_tuple=True)
-            yield boxes[place], scores[place, label], label
-        elif len(scores):
-            best, label = scores.max(dim=1)
-            yield boxes, best, label
-        else:
-            yield boxes, scores.new_zeros(0), near
+        yield _labelled(boxes, kept[:, 4:5] * kept[:, 5:], card, choice)
+
+
+def _labelled(boxes: torch.Tensor, scores: torch.Tensor, card: Card, choice: Choice) -> Candidates:
+    """Candidates from the scores (boxes x labels): each box with its best label, or once for each likely one."""
+    if card.head.many_labels:
+        place, label = (scores > choice.score_threshold).nonzero(as_tuple=True)
+        return boxes[place], scores[place, label], label
+    if not len(scores):
+        return boxes, scores.new_zeros(0), scores.new_zeros(0, dtype=torch.long)
+    best, label = scores.max(dim=1)
+    return boxes, best, label
 
 
 @lru_cache(maxsize=8)
@@ -117,9 +124,39 @@ def _plain(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
         yield boxes[kept].float(), scores[kept].float(), labels[kept].long()
 
 
-def _are_tensors(values: Any) -> bool:
-    is_three = isinstance(values, list | tuple) and len(values) == 3
-    return is_three and all(isinstance(value, torch.Tensor) for value in values)
+def _detr(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
+    """Candidates where a query stands for one object or none."""
+    if isinstance(output, Mapping):
+        output = [output.get("logits"), output.get("pred_boxes")]
+    background = card.head.background_id
+    columns = len(card.labels) + (background is not None)
+    if not _are_tensors(output, 2) or output[1].shape != (*output[0].shape[:2], 4) or output[0].shape[2:] != (columns,):
+        shapes = [tuple(each.shape) for each in output] if _are_tensors(output, 2) else type(output).__name__
+        raise ModelError(
+            f"model {card.name}@{card.version} gave {shapes}; its card promises logits (pictures, queries, {columns}) "
+            "and boxes (pictures, queries, 4)"
+        )
+    logits, boxes = output[0].float(), output[1].float()
+    _check_numbers(logits, card)
+    _check_numbers(boxes, card)
+    if background is None:
+        scores = logits.sigmoid()
+    else:
+        every = logits.softmax(dim=-1)
+        scores = torch.cat([every[..., :background], every[..., background + 1 :]], dim=-1)
+    size = boxes.new_tensor([card.input.width_px, card.input.height_px])
+    centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
+    corners = torch.cat([centre - half, centre + half], dim=-1)
+    for picture_boxes, picture_scores in zip(corners, scores, strict=True):
+        yield _labelled(picture_boxes, picture_scores, card, choice)
+
+
+_HEADS = {"yolox": _yolox, "boxes_scores_labels": _plain, "detr": _detr}
+
+
+def _are_tensors(values: Any, count: int = 3) -> bool:
+    is_right = isinstance(values, list | tuple) and len(values) == count
+    return is_right and all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _check_numbers(values: torch.Tensor, card: Card) -> None:

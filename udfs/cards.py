@@ -60,7 +60,7 @@ class ResizeCard(_Section):
 class HeadCard(_Section):
     """What the network's output means, and how boxes are chosen from it."""
 
-    kind: Literal["yolox", "boxes_scores_labels"]
+    kind: Literal["yolox", "boxes_scores_labels", "detr"]
     strides: tuple[Annotated[int, Field(gt=0)], ...] = ()
     labels: tuple[str, ...] = ()
     labels_file: str | None = None
@@ -76,6 +76,8 @@ class HeadCard(_Section):
     def _check(self) -> Self:
         if self.kind == "yolox" and not self.strides:
             raise ValueError("kind = 'yolox' wants strides, for example [8, 16, 32]")
+        if self.kind == "detr" and self.background_id is not None and not 0 <= self.background_id <= len(self.labels):
+            raise ValueError(f"background_id = {self.background_id}: allowed is 0 to {len(self.labels)}, or none")
         if not self.labels:
             raise ValueError("labels, or labels_file with a label a line, must name what the network tells apart")
         if len({*self.labels}) != len(self.labels):

@@ -16,6 +16,7 @@ from PIL import Image
 from ._errors import ModelError
 
 Precision = Literal["float32", "bfloat16"]
+_SOURCES = ("model", "labels")
 _CHOICES = ("precision", "score_threshold", "nms_iou", "max_instances", "classes")
 
 
@@ -24,7 +25,9 @@ class DetectOptions:
     """Settings of one detector. What is None is as the model declares it."""
 
     backend: str
+    model: str | None = None
     weights: str | None = None
+    labels: tuple[str, ...] | None = None
     device: str = "auto"
     precision: Precision | None = None
     batch_size: int | None = None
@@ -52,6 +55,7 @@ class ModelInfo:
     first_label_id: int
     digests: Mapping[str, str]
     declared: Mapping[str, Any]
+    sources: tuple[str, ...] = ()  # of the settings `model` and `labels` those that the backend heeds
 
     def resolved(self, options: DetectOptions) -> dict[str, Any]:
         """The settings that can change the output: those of `options`, else the model's own.
@@ -62,7 +66,8 @@ class ModelInfo:
         if unknown := sorted({*(options.classes or ())} - {*self.labels}):
             raise ModelError(_unknown_classes(unknown, self.labels, of=self.name))
         chosen = asdict(options)
-        if ignored := [n for n in _CHOICES if chosen[n] is not None and n not in self.declared]:
+        heeded = {*self.declared, *self.sources}
+        if ignored := [n for n in (*_SOURCES, *_CHOICES) if chosen[n] is not None and n not in heeded]:
             raise ModelError(f"backend {options.backend!r} has no setting {', '.join(ignored)}; leave it out")
         given = {name: chosen[name] for name in self.declared if chosen.get(name) is not None}
         return {**self.declared, **given}

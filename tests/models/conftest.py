@@ -1,19 +1,36 @@
-"""Archives of the small networks, one for each kind of head."""
+"""Files of the small networks, for each kind of head and each kind of file."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from toy_networks import SIDE, Grid, Plain, card_text, save
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import get_model
+from toy_networks import LABELS, SIDE, Grid, Plain, Queries, card_text, save, save_onnx
+from toy_transformers import save_detr, save_rt_detr
 
 from visionlake.udfs.detector_types import DetectOptions
+
+SSD = "ssdlite320_mobilenet_v3_large"
+GRID = 'kind = "yolox"\nstrides = [8, 16]\nnms_iou = 0.5\nscore_threshold = 0.2\nmany_labels = true'
+
+
+def make_grid() -> Grid:
+    torch.manual_seed(3)
+    return Grid()
 
 
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
-    torch.manual_seed(3)
-    head = 'kind = "yolox"\nstrides = [8, 16]\nnms_iou = 0.5\nscore_threshold = 0.2\nmany_labels = true'
-    return save(Grid(), tmp_path_factory.mktemp("grid"), card_text(head))
+    return save(make_grid(), tmp_path_factory.mktemp("grid"), card_text(GRID))
+
+
+@pytest.fixture(scope="session")
+def grid_onnx(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return save_onnx(make_grid(), tmp_path_factory.mktemp("grid_onnx"), card_text(GRID))
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +38,38 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
     head = 'kind = "boxes_scores_labels"\nbackground_id = 0\nscore_threshold = 0.1\nfirst_label_id = 10'
     scaled = f"width_px = {SIDE}\nheight_px = {SIDE}\n"
     return save(Plain(), tmp_path_factory.mktemp("plain"), card_text(head, input=scaled))
+
+
+@pytest.fixture(scope="session")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    torch.manual_seed(5)
+    head = 'kind = "detr"\nbackground_id = 3\nscore_threshold = 0.3'
+    return save(Queries(), tmp_path_factory.mktemp("queries"), card_text(head))
+
+
+@pytest.fixture(scope="session")
+def ssd(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    """Weights by chance, with the statistics of some pictures, so that what it finds depends on what it sees."""
+    torch.manual_seed(3)
+    network: Any = get_model(SSD, weights=None, weights_backbone=None, num_classes=len(LABELS) + 1).eval()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = None
+    with torch.no_grad():
+        network([torch.rand(3, 64, 64) for _ in range(8)])
+        for branch in network.head.classification_head.module_list:
+            branch[-1].weight *= 3
+            branch[-1].bias.view(-1, len(LABELS) + 1)[:, 0] += 4  # mostly there is nothing
+    path = tmp_path_factory.mktemp("ssd") / "toy.safetensors"
+    save_file(network.state_dict(), path)
+    return DetectOptions(backend="torchvision", model=SSD, weights=str(path), labels=LABELS, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def detr(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return save_detr(tmp_path_factory.mktemp("transformers") / "detr")
+
+
+@pytest.fixture(scope="session")
+def rt_detr(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return save_rt_detr(tmp_path_factory.mktemp("transformers") / "rt_detr")

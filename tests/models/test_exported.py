@@ -95,6 +95,24 @@ def test_the_background_is_nothing_and_labels_count_from_behind_it(plain: Detect
     assert once.label_ids.tolist() == [10, 12]
 
 
+def test_queries_are_decoded_as_their_paper_says(queries: DetectOptions) -> None:
+    (image,) = pictures((64, 64))
+    assert queries.weights is not None
+    raw = torch.export.load(queries.weights).module()(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float())
+    logits, boxes = (raw[name][0].detach().numpy().astype(float) for name in ("logits", "pred_boxes"))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = sorted(
+        ((share[:3].max(), int(share[:3].argmax()), box) for share, box in zip(shares, boxes, strict=True)),
+        key=lambda one: -one[0],
+    )
+    expected = [one for one in expected if one[0] > 0.3]
+    (found,) = detect(queries, image)
+    assert found.label_ids.tolist() == [label for _, label, _ in expected] and len(expected) > 1
+    np.testing.assert_allclose(found.scores, [score for score, _, _ in expected], rtol=1e-4)
+    corners = [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for _, _, (x, y, w, h) in expected]
+    np.testing.assert_allclose(found.boxes, np.clip(np.array(corners) * SIDE, 0, SIDE), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("resize", "expected"),
     [
@@ -151,7 +169,7 @@ def test_another_form_of_output_is_an_error_that_says_what_was_promised(tmp_path
     ("change", "message"),
     [
         ({"head": 'kind = "yolox"\nlabels = ["a"]'}, "wants strides"),
-        ({"head": 'kind = "ssd"\nlabels = ["a"]'}, "head.kind = 'ssd': should be 'yolox' or"),
+        ({"head": 'kind = "ssd"\nlabels = ["a"]'}, "head.kind = 'ssd': should be 'yolox', "),
         ({"head": 'kind = "yolox"\nstrides = [8]\nlabels = ["a", "a"]'}, "twice"),
         ({"input": "width_px = 0\nheight_px = 5"}, "input.width_px = 0: should be greater than 0"),
         ({"resize": "padding = 3"}, "resize.padding"),
@@ -161,6 +179,7 @@ def test_another_form_of_output_is_an_error_that_says_what_was_promised(tmp_path
         ({"head": 'kind = "yolox"\nstrides = [8]'}, "labels, or labels_file"),
         ({"head": 'kind = "yolox"\nstrides = [0]\nlabels = ["a"]'}, r"head\.strides\.0 = 0: should be greater than 0"),
         ({"head": 'kind = "yolox"\nstrides = [8]\nlabels = ["a"]\nnms_io = 1'}, "unknown key; did you mean nms_iou"),
+        ({"head": 'kind = "detr"\nbackground_id = 2\nlabels = ["a"]'}, "background_id = 2: allowed is 0 to 1"),
         ({"input": 'width_px = "9"\nheight_px = 5'}, "input.width_px = '9': should be a valid integer"),
         ({"input": "width_px = 9\nheight_px = 5\nstd = [1, 0, 1]"}, r"input\.std\.1 = 0"),
         ({"input": "width_px = 9"}, "input.height_px is missing"),

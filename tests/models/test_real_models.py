@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detector_types import DetectOptions
@@ -20,33 +22,38 @@ CARD = Path(__file__).resolve().parents[1] / "data" / "yolox_nano.toml"
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def yolox(tmp_path: Path) -> DetectOptions:
-    weights = SHARED / "models" / "yolox_nano.pt2"
+def yolox(folder: Path, backend: str) -> DetectOptions:
+    weights = SHARED / "models" / {"exported": "yolox_nano.pt2", "onnx": "yolox_nano.onnx"}[backend]
     if not weights.is_file():
         pytest.skip(f"{weights.name} is not here")
-    shutil.copy(weights, tmp_path)
-    shutil.copy(CARD, tmp_path)
+    shutil.copy(weights, folder)
+    shutil.copy(CARD, folder)
     return DetectOptions(
-        backend="exported", weights=str(tmp_path / weights.name), device="cpu", score_threshold=0.01, nms_iou=0.65,
+        backend=backend, weights=str(folder / weights.name), device="cpu", score_threshold=0.01, nms_iou=0.65,
         max_instances=300,
     )  # fmt: skip
 
 
-def test_average_precision_on_coco(yolox: DetectOptions) -> None:
+@pytest.fixture
+def coco() -> Path:
     folder = SHARED / "data" / "coco-tiny"
     if not folder.is_dir():
         pytest.skip("coco-tiny is not here")
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["exported", "onnx"])
+def test_average_precision_on_coco(tmp_path: Path, coco: Path, backend: str) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    detector = find_backend("exported").load(yolox)
+    detector = find_backend(backend).load(yolox(tmp_path, backend))
     found: list[Any] = []
     with redirect_stdout(io.StringIO()):
-        truth = COCO(str(folder / "annotations" / "instances_val2017.json"))
+        truth = COCO(str(coco / "annotations" / "instances_val2017.json"))
         categories = {category["name"]: category["id"] for category in truth.dataset["categories"]}
         for image in truth.dataset["images"]:
-            picture = Image.open(folder / "val2017" / image["file_name"]).convert("RGB")
+            picture = Image.open(coco / "val2017" / image["file_name"]).convert("RGB")
             (one,) = detector.detect([detector.prepare(picture)])
             for (x, y, right, bottom), score, label_id in zip(one.boxes, one.scores, one.label_ids, strict=True):
                 found.append(
@@ -63,3 +70,17 @@ def test_average_precision_on_coco(yolox: DetectOptions) -> None:
         judged.summarize()
     assert judged.stats[0] == pytest.approx(0.296, abs=0.003)
     assert judged.stats[1] == pytest.approx(0.455, abs=0.003)
+
+
+def test_an_archive_and_an_onnx_file_of_the_same_weights_find_the_same(tmp_path: Path, coco: Path) -> None:
+    one, other = (find_backend(name).load(yolox(tmp_path, name)) for name in ("exported", "onnx"))
+    count, alike = 0, 0
+    for path in sorted((coco / "val2017").glob("*.jpg")):
+        picture = Image.open(path).convert("RGB")
+        (expected,), (found,) = (each.detect([each.prepare(picture)]) for each in (one, other))
+        is_sure = expected.scores >= 0.3
+        overlap = box_iou(torch.from_numpy(expected.boxes[is_sure]), torch.from_numpy(found.boxes))
+        same_label = torch.from_numpy(expected.label_ids[is_sure][:, None] == found.label_ids[None])
+        count += int(is_sure.sum())
+        alike += int(((overlap >= 0.99) & same_label).any(dim=1).sum())
+    assert count > 300 and alike >= 0.99 * count

@@ -1,0 +1,103 @@
+"""Backend `torchvision`: the boxes of a plain loop, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.models import get_model
+from toy_networks import LABELS, changed, detect, pictures
+
+from visionlake.udfs._errors import ModelError
+from visionlake.udfs.backends import find_backend
+from visionlake.udfs.detector_types import DetectOptions
+
+
+def state_of(options: DetectOptions) -> dict[str, torch.Tensor]:
+    return load_file(str(options.weights))
+
+
+def refused(options: DetectOptions) -> str:
+    with pytest.raises(ModelError) as caught:
+        backend = find_backend(options.backend)
+        backend.describe(options).model_id(options)
+        detector = backend.load(options)
+        detector.detect([detector.prepare(Image.new("RGB", (64, 64)))])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".trained.pth"])
+def test_it_finds_what_a_plain_call_finds(ssd: DetectOptions, tmp_path: Path, ending: str) -> None:
+    (image,) = pictures((200, 120))
+    network: Any = get_model(str(ssd.model), weights=None, weights_backbone=None, num_classes=len(LABELS) + 1)
+    network.load_state_dict(state_of(ssd))
+    with torch.inference_mode():
+        (expected,) = network.eval()([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255])
+    path = tmp_path / f"mine{ending}"
+    if ending == ".safetensors":
+        save_file(state_of(ssd), path)
+    else:
+        torch.save(state_of(ssd) if ending == ".pth" else {"model": state_of(ssd), "epoch": 3}, path)
+    options = changed(ssd, weights=str(path), score_threshold=network.score_thresh, nms_iou=network.nms_thresh)
+    (found,) = detect(changed(options, max_instances=network.detections_per_img), image)
+    assert len(found.scores) > 10
+    np.testing.assert_allclose(found.scores, expected["scores"], rtol=1e-4)
+    np.testing.assert_allclose(found.boxes, expected["boxes"], rtol=1e-4, atol=1e-3)
+    assert (found.label_ids == expected["labels"].numpy()).mean() > 0.99  # equal scores may change places
+
+
+def test_what_does_not_fit_is_refused_with_its_reason(ssd: DetectOptions, tmp_path: Path) -> None:
+    assert "wants model, the name of a builder; there are: fasterrcnn_" in refused(changed(ssd, model=None))
+    assert "knows no model 'resnet18'" in refused(changed(ssd, model="resnet18"))
+    assert "want labels" in refused(changed(ssd, labels=None))
+    assert "do not fit ssdlite320_mobilenet_v3_large with 2 labels" in refused(changed(ssd, labels=("a", "b")))
+    assert "there is no such file" in refused(changed(ssd, weights=str(tmp_path / "a.pth")))
+    assert "has COCO_V1, DEFAULT; or give a file" in refused(changed(ssd, weights="COCO_V9", labels=None))
+    (tmp_path / "a.pth").write_bytes(b"nothing of the kind")
+    assert "cannot be read as tensors alone" in refused(changed(ssd, weights=str(tmp_path / "a.pth")))
+    torch.save([1, 2], tmp_path / "a.pth")
+    assert "hold no tensors by name" in refused(changed(ssd, weights=str(tmp_path / "a.pth")))
+
+
+def test_a_pickle_that_would_run_code_runs_none(ssd: DetectOptions, tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    torch.save({"weight": Harmful()}, tmp_path / "a.pth")
+    assert "cannot be read as tensors alone" in refused(changed(ssd, weights=str(tmp_path / "a.pth")))
+    assert not (tmp_path / "touched").exists()
+
+
+def test_no_numbers_are_an_error_and_not_an_empty_picture(ssd: DetectOptions, tmp_path: Path) -> None:
+    state = state_of(ssd)
+    for name in state:
+        if "classification_head" in name and name.endswith("weight"):
+            state[name] = torch.full_like(state[name], float("nan"))
+    save_file(state, tmp_path / "a.safetensors")
+    assert "no numbers" in refused(changed(ssd, weights=str(tmp_path / "a.safetensors")))
+
+
+def test_weights_of_torchvision_are_taken_from_its_folder_or_asked_for(
+    ssd: DetectOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    options = changed(ssd, weights="COCO_V1", labels=None)
+    said = refused(options)
+    assert "cannot be fetched (no network); put https://download.pytorch.org/" in said and str(tmp_path) in said
+    network = get_model(str(ssd.model), weights=None, weights_backbone=None)
+    torch.save(network.state_dict(), said.rpartition(" at ")[2])
+    info = find_backend("torchvision").describe(options)
+    assert (info.version, info.labels[0], len(info.labels)) == ("COCO_V1", "person", 90)
+    assert find_backend("torchvision").load(options).labels == info.labels
+    assert "leave labels out" in refused(changed(options, labels=LABELS))
