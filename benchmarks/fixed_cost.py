@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from visionlake.jobs._config import Pipeline, TrackingConfig
-from visionlake.jobs._lake import Lake, to_spark
+from visionlake.jobs._lake import Lake
 from visionlake.jobs._pipeline import run
+from visionlake.jobs._schemas import to_spark
 from visionlake.jobs._session import get_session
 from visionlake.stage import Column, Input, Rule, Stage, StageConfig, Table
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import frames
+from . import _masks, frames
 from ._table import Check, Column, Rule, Table
 
 _BOX = "struct<x_min double, y_min double, x_max double, y_max double>"
-_INSTANCES = f"array<struct<label_id int, label string, score double, box {_BOX}>>"
+_INSTANCES = f"array<struct<label_id int, label string, score double, box {_BOX}, area_px bigint, mask {_masks.TYPE}>>"
 
 
 def _all(holds: str) -> str:
@@ -25,7 +25,8 @@ TABLE = Table(
         Column(
             name="instances",
             type=_INSTANCES,
-            comment="objects, best first; boxes in pixels of the upright stored frame, origin at its top left corner",
+            comment="objects, best first; boxes in pixels of the upright stored frame, origin at its top left corner; "
+            "area_px and mask (COCO RLE of the frame's size) where the model gives masks: the box holds them exactly",
         ),
         Column(name="run_id", type="string", comment="run that wrote the row", volatile=True),
         Column(name="input_version", type="bigint", comment="version of frames that this row saw", volatile=True),
@@ -46,6 +47,14 @@ TABLE = Table(
                 "AND i.box.y_max <= frame_height_px"
             ),
             message="boxes inside the frame",
+        ),
+        Rule(
+            name="mask_misfit",
+            holds=_all(
+                f"i.mask IS NULL OR ({_masks.fits('i.mask')} AND i.area_px > 0 "
+                "AND i.area_px <= (i.box.x_max - i.box.x_min) * (i.box.y_max - i.box.y_min))"
+            ),
+            message="masks of the frame's size, with at least one pixel and no more than the box has",
         ),
         Rule(name="label_unknown", holds=_all("i.label IS NOT NULL"), message="labels that the model's card lists"),
     ),

@@ -136,7 +136,7 @@ def _missed_by_others(stage: Stage, lake: Lake, progress: Progress, *, producer:
     from pyspark.errors import PySparkException
 
     version = progress.version or 0
-    seen = [seen for other, seen in seen_versions(lake, stage, progress).items() if other != producer]
+    seen = [seen for other, seen in seen_versions(lake, progress).items() if other != producer]
     if not seen or min(seen) >= version:
         return None
     try:
@@ -146,11 +146,11 @@ def _missed_by_others(stage: Stage, lake: Lake, progress: Progress, *, producer:
         return None
 
 
-def seen_versions(lake: Lake, stage: Stage, progress: Progress) -> dict[str, int]:
-    """Up to which version of the input each producer of a stage has done its work."""
+def seen_versions(lake: Lake, progress: Progress) -> dict[str, int]:
+    """Up to which version of an input each model has done its work, in whatever stage."""
     from pyspark.sql import functions as F
 
-    found = read_histories(lake, where=F.col("stage") == stage.name)
+    found = read_histories(lake, where=F.col("stage") != F.col("producer"))
     seen: dict[str, int] = {}
     for (_, producer), history in found.items():
         done = history.progress

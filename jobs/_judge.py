@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from visionlake.expectations._checks import SHOWN_KEYS, CheckResult, with_offending_keys
@@ -106,7 +107,9 @@ def judge(
     results: list[CheckResult] = []
     by_parent = [check for check in builtin if check.name == "failed_parents_share"]
     by_row = [check for check in builtin if check not in by_parent]
-    for group, count in ((by_parent, seen), (by_row, rows), (checks[len(builtin) :], good)):
+    own = iter(checks[len(builtin) :])
+    by_table = [([*islice(own, len(output.table.checks))], output.count) for output in outputs]
+    for group, count in ((by_parent, seen), (by_row, rows), *by_table, ([*own], good)):
         names = {check.name for check in group}
         levels: dict[str, Severity] = {name: level for name, level in config.severity.items() if name in names}
         results += judge_profile(profile, group, rows=count, min_rows=config.min_rows, severity=levels)

@@ -16,12 +16,11 @@ from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Column, Table, View, arrow_schema
 
 from ._config import resolve_lake
+from ._schemas import added_fields, struct_type, to_spark
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
 
 PROPERTIES = {
     "delta.enableChangeDataFeed": "true",
@@ -147,7 +146,8 @@ class Lake:
     def ensure(self, table: Table, *, extra: Sequence[Column] = ()) -> None:
         """Make the table, or add nullable columns that its declaration has gained.
 
-        Raises StageError before any work where the table differs in another way.
+        Fields at the end of structs are added as well. Raises StageError before any work where the table differs in
+        another way.
         """
         wanted = table.with_columns(extra)
         if table.name in self._ensured and not extra:
@@ -308,10 +308,11 @@ class Lake:
         actual = {f.name: f.dataType for f in self._read({}, table.name).schema.fields}
         wanted = {f.name: f.dataType for f in struct_type(table.ddl).fields}
         columns = {c.name: c for c in table.columns}
+        inner = {n: added_fields(actual[n], wanted[n], path=f"`{n}`") for n in wanted if n in actual}
         problems = [
             f"column {name} is {actual[name].simpleString()}, declared {wanted[name].simpleString()}"
-            for name in actual.keys() & wanted.keys()
-            if actual[name] != wanted[name]
+            for name, fields in inner.items()
+            if fields is None
         ]
         missing = [name for name in wanted if name not in actual]
         problems += [f"column {name} is missing and may not be null" for name in missing if not columns[name].nullable]
@@ -322,9 +323,10 @@ class Lake:
                 f"table {table.name} in {self.uri} does not fit its declaration: {'; '.join(sorted(problems))}. "
                 "Use the visionlake version that wrote it, or move the table away: the next run makes it anew."
             )
-        if missing:
-            added = ", ".join(f"`{n}` {columns[n].type} COMMENT {_quoted(columns[n].comment)}" for n in missing)
-            self.spark.sql(f"ALTER TABLE {self._reference(table.name)} ADD COLUMNS ({added})")
+        added = [f"`{n}` {columns[n].type} COMMENT {_quoted(columns[n].comment)}" for n in missing]
+        added += [f"{path} {kind.simpleString()}" for fields in inner.values() for path, kind in fields or ()]
+        if added:
+            self.spark.sql(f"ALTER TABLE {self._reference(table.name)} ADD COLUMNS ({', '.join(added)})")
 
     def _reference(self, name: str) -> str:
         return f"{self.uri}.{name}" if self.in_catalog else f"delta.`{self.path(name).replace('`', '``')}`"
@@ -336,22 +338,6 @@ def _quoted(text: str) -> str:
 
 def _is_catalog_schema(uri: str) -> bool:
     return bool(_CATALOG_SCHEMA.fullmatch(uri))
-
-
-def struct_type(ddl: str) -> StructType:
-    """Columns given as DDL as Spark's type."""
-    from pyspark.sql.types import StructType
-
-    parsed = StructType.fromDDL(ddl)
-    assert isinstance(parsed, StructType)
-    return parsed
-
-
-def to_spark(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> DataFrame:
-    """Rows of the driver as a table. As Arrow: lists Spark would send through Python workers."""
-    import pyarrow as pa
-
-    return spark.createDataFrame(pa.Table.from_pylist([*rows], schema=schema))
 
 
 def quoted(value: Any) -> str:

@@ -36,7 +36,17 @@ def publish_tables(
             version = lake.version(table.name)
         if version is not None:
             written.append({"table": table.name, "version": version})
+    _outdate(lake, stage, wave, rows=rows, parents=parents)
     return written
+
+
+def _outdate(lake: Lake, stage: Stage, wave: Wave, *, rows: DataFrame, parents: DataFrame) -> None:
+    """Delete what models said of frames that have changed since, in the tables that this stage writes nothing to."""
+    for table in stage.outdates if CHANGED_AT in parents.columns else ():
+        if lake.exists(table.name):
+            nothing = Output(table=table, rows=lake.table(table.name).limit(0), count=0)
+            scope = _scope(lake, stage, wave, nothing, rows=rows, parents=parents)
+            publish(lake, table, nothing.rows, count=0, scope=scope)
 
 
 def publish_quarantine(lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, parents: DataFrame) -> None:
@@ -64,7 +74,7 @@ def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, rows: DataFr
     replaced = None if stage.keeps_children else _replaced(stage, rows=rows, parents=parents)
     return Scope(
         pruning=pruning, values=values, parents=replaced, version=version, head=head, own=own,
-        seen=lambda: seen_versions(lake, stage, wave.progress),
+        seen=lambda: seen_versions(lake, wave.progress),
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from visionlake import __version__
 from visionlake.expectations import waves
 
 from ._config import resolved
-from ._lake import Lake, to_spark
+from ._lake import Lake
+from ._schemas import to_spark
 from ._stage import Stage, StageConfig
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from visionlake.expectations._table import arrow_schema
 from visionlake.udfs.contact_sheet import thumbnails
 from visionlake.udfs.uris import display
 
-from ._lake import Lake, to_spark
+from ._lake import Lake
 from ._places import places_of
+from ._schemas import to_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -95,6 +95,7 @@ class Stage:
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
+    `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
     `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
     """
 
@@ -115,6 +116,7 @@ class Stage:
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     is_named: bool = False
+    outdates: tuple[Table, ...] = ()
     tally: str | None = None
     instance: str | None = None
 

@@ -3,136 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import field_validator
-
-from visionlake.errors import ConfigError
-from visionlake.expectations import detections, frames
-from visionlake.expectations._table import ERROR_TYPE, Column
-from visionlake.jobs._stage import Input, Stage, StageConfig, setting
-from visionlake.udfs._errors import ModelError, first_line
-from visionlake.udfs.detector_types import DetectOptions
+from visionlake.expectations import detections, semantic_masks
+from visionlake.expectations._table import Column
+from visionlake.jobs._labelling import PICTURES, LabelConfig, evaluate, label_frames, model_id
+from visionlake.jobs._stage import Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-FRAMES_PER_TASK = 16
-KEY = frames.TABLE.key
+FOUND = detections.TABLE.pick("model_id", "frame_width_px", "frame_height_px", "instances")
 
 
-class Config(StageConfig):
+class Config(LabelConfig):
     """Settings of one detector, `[detect_objects.<name>]`."""
-
-    backend: str = setting(
-        "exported", affects_output=False, description="a name of `udfs/backends`, or a module of your own"
-    )
-    model: str | None = setting(None, affects_output=False, description="the model's name, where a backend has several")
-    weights: str | None = setting(None, affects_output=False, is_path=True, description="the model's file")
-    labels: tuple[str, ...] | None = setting(
-        None, affects_output=False, min_length=1, description="labels in the order of the outputs, for bare weights"
-    )
-    device: str = setting(
-        "auto", affects_output=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu", "cuda", "cuda:1"'
-    )
-    precision: Literal["float32", "bfloat16"] | None = setting(
-        None, affects_output=False, description="bfloat16 is faster where the processor has it, and boxes differ a bit"
-    )
-    batch_size: int | None = setting(
-        None,
-        affects_output=False,
-        ge=1,
-        le=1024,
-        description="pictures evaluated together; unset: 4 on a processor, 32 on a GPU",
-    )
-    score_threshold: float | None = setting(
-        None, affects_output=False, ge=0, lt=1, description="lowest score kept; unset: the model's own"
-    )
-    nms_iou: float | None = setting(
-        None, affects_output=False, gt=0, le=1, description="boxes that overlap more are one; unset: the model's own"
-    )
-    max_instances: int | None = setting(
-        None, affects_output=False, ge=1, description="most boxes per frame; unset: the model's own"
-    )
-    classes: tuple[str, ...] | None = setting(
-        None, affects_output=False, min_length=1, description="labels to keep; unset: all"
-    )
-    max_pixels: int = setting(89_478_485, affects_output=False, gt=0, description="pixels of a stored picture")
-    batch_limit_s: float = setting(
-        120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
-    )
-
-    severity: dict[str, Literal["stop", "warn"]] = setting(
-        {"row_rules": "stop"}, affects_output=False, description="check name -> severity, over the declared one"
-    )
-
-    @field_validator("severity")
-    @classmethod
-    def _bad_rows_stop(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """A row that breaks a rule is a broken model's, not a bad frame's: the wave stops unless told otherwise."""
-        return {"row_rules": "stop", **value}
-
-    def options(self) -> DetectOptions:
-        """The settings as backends take them."""
-        return DetectOptions(**{each.name: getattr(self, each.name) for each in fields(DetectOptions)})
-
-
-def model_id(config: Config) -> str:
-    """Whose labels these are. Raises ConfigError for a model that there is not."""
-    from visionlake.udfs.backends import find_backend
-
-    options = config.options()
-    try:
-        return find_backend(options.backend).describe(options).model_id(options)
-    except ModelError as error:
-        raise ConfigError(str(error)) from error
-    except Exception as error:  # a backend of somebody else's may raise anything
-        raise ConfigError(f"backend {options.backend!r}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     """A row with the model's boxes for every frame, or an error."""
-    found = inputs["frames"].select(*KEY, "image")
-    partitions = int(found.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    tasks = max(1, min(4 * partitions, -(-found.count() // FRAMES_PER_TASK)))
-    return detect(found.repartition(tasks, *KEY), config)  # by key: round robin would sort all pictures first
+    return label_frames(inputs["frames"], config, found=FOUND)
 
 
-def detect(pictures: DataFrame, config: Config, *, passed: Sequence[Column] | None = None) -> DataFrame:
-    """Boxes for the pictures in the column `image`, beside the key of their frame or the columns `passed`."""
-    from visionlake.jobs._workers import sharing
-    from visionlake.udfs.backends import find_backend
-    from visionlake.udfs.detect_objects import detect_objects
-
-    found = detections.TABLE.pick("model_id", "frame_width_px", "frame_height_px", "instances")
-    columns = [*(frames.TABLE.pick(*KEY) if passed is None else passed), *found]
-    work = partial(
-        detect_objects,
-        columns=[*(column.name for column in columns), "error"],
-        options=config.options(),
-        model_id=model_id(config),
-        max_pixels=config.max_pixels,
-        batch_limit_s=config.batch_limit_s,
-    )
-    ddl = ", ".join(f"{column.name} {column.type}" for column in columns)
-    with sharing(pictures.sparkSession, getattr(find_backend(config.backend), "IMPORTS", ())):
-        return pictures.mapInPandas(work, f"{ddl}, error {ERROR_TYPE}")
+def detect(pictures: DataFrame, config: Config, *, passed: Sequence[Column]) -> DataFrame:
+    """Boxes for the pictures in the column `image`, beside the columns `passed`."""
+    return evaluate(pictures, config, columns=[*passed, *FOUND])
 
 
 STAGE = Stage(
     name="detect_objects",
     summary="a model's boxes for every frame",
     config=Config,
-    inputs=(
-        Input(
-            table=frames.TABLE,
-            depends_on=("image", "width_px", "height_px"),
-            refuses={"image_format": ("none",)},
-        ),
-    ),
+    inputs=(PICTURES,),
     outputs=(detections.TABLE,),
+    outdates=(semantic_masks.TABLE,),
     transform=transform,
     producer=model_id,
     is_named=True,

@@ -10,7 +10,7 @@ from visionlake.expectations import media, sources
 from visionlake.expectations._table import ERROR_TYPE, arrow_type
 from visionlake.jobs._deal import deal_out
 from visionlake.jobs._discovery import find_due_files
-from visionlake.jobs._lake import struct_type
+from visionlake.jobs._schemas import struct_type
 from visionlake.jobs._stage import Stage, StageConfig, setting
 from visionlake.udfs.frame_types import Limits
 

@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 
 from visionlake.expectations import declaration
 from visionlake.expectations._table import Table
-from visionlake.jobs._lake import Lake, to_spark
+from visionlake.jobs._lake import Lake
+from visionlake.jobs._schemas import to_spark
 
 
 def picture() -> bytes:

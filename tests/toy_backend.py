@@ -7,13 +7,15 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from visionlake.udfs.detector_types import DetectOptions, Instances, ModelInfo, Prepared
+from visionlake.udfs.detector_types import DetectOptions, Instances, ModelInfo, Prepared, Regions
+from visionlake.udfs.masks import Mask, find_mask
 
 LABELS = ("cat", "dog")
 
@@ -28,6 +30,7 @@ def describe(options: DetectOptions) -> ModelInfo:
     return ModelInfo(
         name=settings.get("name", "toy"), version="1", labels=LABELS, first_label_id=0,
         digests={"weights": json.dumps(shaping, sort_keys=True)}, declared={"score_threshold": 0.3, "max_instances": 9},
+        tasks=tuple(settings.get("tasks", ["detection"])),
     )  # fmt: skip
 
 
@@ -68,8 +71,22 @@ class Toy:
             found = []
         found = [each for each in found if not each[0] <= self.resolved["score_threshold"]]
         size = np.array([one.width_px, one.height_px] * 2)
-        return Instances(
-            boxes=np.array([each[2] for each in found], float).reshape(-1, 4) * size,
-            scores=np.array([each[0] for each in found], float),
-            label_ids=np.array([each[1] for each in found], np.int64),
-        )
+        boxes = np.array([each[2] for each in found], float).reshape(-1, 4) * size
+        scores, label_ids = [each[0] for each in found], [each[1] for each in found]
+        task = self.resolved["task"]
+        if task == "detection":
+            return Instances(boxes=boxes, scores=np.array(scores, float), label_ids=np.array(label_ids, np.int64))
+        masks = [self.mask(box, one) for box in boxes]
+        objects = Instances.of_masks(masks, scores=scores, label_ids=label_ids)
+        if task == "instance":
+            return objects
+        regions = Regions(label_ids=np.array(label_ids, np.int64), masks=tuple(mask for mask in masks if mask))
+        none = Instances.of_masks([], scores=[], label_ids=[])
+        return replace(objects if task == "panoptic" else replace(none, masks=None), regions=regions)
+
+    def mask(self, box: Any, one: Prepared) -> Mask | None:
+        """A box with a corner cut off."""
+        y, x = np.mgrid[: one.height_px, : one.width_px]
+        inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
+        inside &= (x - box[0]) + (y - box[1]) >= 3
+        return find_mask(inside[1:] if self.settings.get("mode") == "small" else inside)

@@ -6,16 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toy_networks import LABELS
+from toy_networks import LABELS, changed
 from transformers import (
+    BertConfig,
+    BertTokenizer,
     DetrConfig,
     DetrForObjectDetection,
     DetrImageProcessor,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    Mask2FormerImageProcessor,
     ResNetConfig,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessor,
     RTDetrResNetConfig,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+    SwinConfig,
 )
 
 from visionlake.udfs.detector_types import DetectOptions
@@ -62,8 +75,78 @@ def save_rt_detr(folder: Path) -> DetectOptions:
     return _save(network, RTDetrImageProcessor(size={"height": 64, "width": 64}), folder)
 
 
+def save_segformer(folder: Path) -> DetectOptions:
+    """Scores of every label on a coarse grid."""
+    config = SegformerConfig(
+        depths=[1] * 4, hidden_sizes=[8, 8, 16, 16], decoder_hidden_size=16, num_attention_heads=[1, 1, 2, 2],
+        id2label=NAMES,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network: Any = SegformerForSemanticSegmentation(config).eval()
+    head = network.decode_head
+    head.classifier.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    seen: list[torch.Tensor] = []
+    network(pixel_values=torch.rand(4, 3, 64, 64))
+    head.classifier._forward_pre_hooks.clear()
+    flat = seen[0].detach().permute(0, 2, 3, 1).flatten(0, 2)
+    with torch.no_grad():
+        head.classifier.bias.copy_(-(head.classifier.weight[:, :, 0, 0] @ flat.mean(dim=0)))
+    return _save(network, SegformerImageProcessor(size={"height": 64, "width": 64}), folder)
+
+
+def save_mask2former(folder: Path) -> DetectOptions:
+    """Queries with a mask each; pictures keep their shape and are padded to multiples of 32."""
+    backbone = SwinConfig(**_swin(["stage1", "stage2", "stage3", "stage4"]))
+    config = Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=32,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=32, num_queries=12, id2label=NAMES,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network: Any = Mask2FormerForUniversalSegmentation(config).eval()
+    with torch.no_grad():
+        seen = network.model(torch.rand(4, 3, 64, 64)).transformer_decoder_last_hidden_state.flatten(0, 1)
+        _spread(network.class_predictor, seen, by=4.0)
+        network.class_predictor.bias[-1] -= 4  # often there is something
+        embedder = network.model.transformer_module.decoder.mask_predictor.mask_embedder
+        *before, (last, _) = (block.children() for block in embedder.children())
+        for linear, activation in before:
+            seen = activation(linear(seen))
+        _spread(last, seen)
+    processor = Mask2FormerImageProcessor(size={"shortest_edge": 48, "longest_edge": 80}, size_divisor=32)
+    return _save(network, processor, folder)
+
+
+def save_grounding_dino(folder: Path) -> DetectOptions:
+    """Boxes for what a text names: its vocabulary has the labels, some letters and what prompts are divided by."""
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "red", *LABELS, "##s"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    text = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    backbone = SwinConfig(**_swin(["stage2", "stage3", "stage4"]))
+    config = GroundingDinoConfig(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, encoder_ffn_dim=32,
+        encoder_attention_heads=2, decoder_layers=2, decoder_ffn_dim=32, decoder_attention_heads=2, num_queries=12,
+        max_text_len=32,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network: Any = GroundingDinoForObjectDetection(config).eval()
+    processor = GroundingDinoProcessor(
+        GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 160}),
+        BertTokenizer(vocab=str(folder / "vocab.txt")),
+    )
+    return changed(_save(network, processor, folder), prompts=("Red ant", "bee", "cows"))
+
+
 def _backbone(stages: list[str]) -> dict[str, Any]:
     return {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "out_features": stages}
+
+
+def _swin(stages: list[str]) -> dict[str, Any]:
+    heads = {"depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 4}
+    return {"image_size": 64, "embed_dim": 8, **heads, "out_features": stages}
 
 
 @torch.no_grad()

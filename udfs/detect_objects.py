@@ -32,12 +32,13 @@ def detect_objects(
     max_pixels: int,
     batch_limit_s: float,
 ) -> Iterator[pd.DataFrame]:
-    """One row per picture: the input's columns but `image`, `frame_width_px`, `frame_height_px`, `instances`, `error`.
+    """One row per picture, with the input's columns but `image`.
 
-    `columns` are those of the output, in their order; what is neither above nor in the input is null, except
-    `model_id`. Pictures of equal input size are evaluated in batches of the model's size, filled across the
-    frames of `batches`. A picture that cannot be decoded gives a row with `error`; reasons: image_missing,
-    image_unreadable, image_unsupported, image_too_large.
+    Added are `frame_width_px`, `frame_height_px`, `instances`, `regions` and `error`. `columns` are those of the
+    output, in their order; what is neither among these nor in the input is null, except `model_id`. Pictures of equal
+    input size are evaluated in batches of the model's size, filled across the frames of `batches`. A picture that
+    cannot be decoded gives a row with `error`; reasons: image_missing, image_unreadable, image_unsupported,
+    image_too_large.
 
     Raises ModelError, with the model's id, for a model that cannot be loaded, gives no numbers or hangs.
     """
@@ -91,11 +92,15 @@ class _Model:
     def prepare(self, picture: Image.Image) -> Prepared:
         return self._loaded().prepare(picture)
 
-    def detect(self, batch: Sequence[Prepared]) -> list[tuple[Instances, list[str | None]]]:
+    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
         detector = self._loaded()
         assert self._thread is not None
-        found = self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
-        return [(one, [_label(detector, int(i)) for i in one.label_ids]) for one in found]
+        return self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
+
+    def label(self, label_id: int) -> str | None:
+        detector = self._loaded()
+        place = label_id - detector.first_label_id
+        return detector.labels[place] if 0 <= place < len(detector.labels) else None
 
     def _loaded(self) -> Detector:
         """Loaded for the first picture, kept for the process's further tasks; another model takes its place."""
@@ -139,11 +144,6 @@ def _forget() -> None:
     _kept.clear()
 
 
-def _label(detector: Detector, label_id: int) -> str | None:
-    place = label_id - detector.first_label_id
-    return detector.labels[place] if 0 <= place < len(detector.labels) else None
-
-
 def _labelled(model: _Model, waiting: Sequence[_Waiting]) -> list[_Row]:
     results = model.detect([one.prepared for one in waiting])
     return [
@@ -152,20 +152,38 @@ def _labelled(model: _Model, waiting: Sequence[_Waiting]) -> list[_Row]:
             {
                 "frame_width_px": one.prepared.width_px,
                 "frame_height_px": one.prepared.height_px,
-                "instances": _instances(found, labels),
+                "instances": _instances(found, model.label),
+                "regions": _regions(found, model.label),
             },
         )
-        for one, (found, labels) in zip(waiting, results, strict=True)
+        for one, found in zip(waiting, results, strict=True)
     ]
 
 
-def _instances(found: Instances, labels: Sequence[str | None]) -> list[dict[str, Any]]:
+def _instances(found: Instances, label: Callable[[int], str | None]) -> list[dict[str, Any]] | None:
+    """The objects; none at all where only regions were asked for."""
+    if found.regions is not None and found.masks is None:
+        return None
     names = ("x_min", "y_min", "x_max", "y_max")
+    masks = found.masks or [None] * len(found.scores)
     return [
-        {"label_id": label_id, "label": label, "score": score, "box": dict(zip(names, box, strict=True))}
-        for label_id, label, score, box in zip(
-            found.label_ids.tolist(), labels, found.scores.tolist(), found.boxes.tolist(), strict=True
+        {
+            "label_id": label_id, "label": label(label_id), "score": score,
+            "box": dict(zip(names, box, strict=True)),
+            "area_px": mask and mask.area_px, "mask": mask and mask.rle,
+        }
+        for label_id, score, box, mask in zip(
+            found.label_ids.tolist(), found.scores.tolist(), found.boxes.tolist(), masks, strict=True
         )
+    ]  # fmt: skip
+
+
+def _regions(found: Instances, label: Callable[[int], str | None]) -> list[dict[str, Any]] | None:
+    if found.regions is None:
+        return None
+    return [
+        {"label_id": label_id, "label": label(label_id), "area_px": mask.area_px, "mask": mask.rle}
+        for label_id, mask in zip(found.regions.label_ids.tolist(), found.regions.masks, strict=True)
     ]
 
 

@@ -7,16 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ._errors import ModelError
+from .masks import Mask
 
 Precision = Literal["float32", "bfloat16"]
-_SOURCES = ("model", "labels")
+Task = Literal["detection", "instance", "semantic", "panoptic"]
+"""What is wanted of a model: boxes; objects with masks; a mask for every class; or objects and classes, in which each
+pixel belongs to one object."""
+_SOURCES = ("model", "labels", "prompts")
 _CHOICES = ("precision", "score_threshold", "nms_iou", "max_instances", "classes")
 
 
@@ -28,6 +32,8 @@ class DetectOptions:
     model: str | None = None
     weights: str | None = None
     labels: tuple[str, ...] | None = None
+    prompts: tuple[str, ...] | None = None
+    task: Task | Literal["segmentation"] = "detection"  # segmentation: what the model does best, other than boxes
     device: str = "auto"
     precision: Precision | None = None
     batch_size: int | None = None
@@ -55,13 +61,14 @@ class ModelInfo:
     first_label_id: int
     digests: Mapping[str, str]
     declared: Mapping[str, Any]
-    sources: tuple[str, ...] = ()  # of the settings `model` and `labels` those that the backend heeds
+    sources: tuple[str, ...] = ()  # of the settings `model`, `labels` and `prompts` those that the backend heeds
+    tasks: tuple[Task, ...] = ("detection",)  # what it can do; of the kinds of segmentation the best one first
 
     def resolved(self, options: DetectOptions) -> dict[str, Any]:
         """The settings that can change the output: those of `options`, else the model's own.
 
-        Raises ModelError for a setting that the backend does not declare (it would be ignored), and for classes that
-        the model does not have.
+        Raises ModelError for a setting that the backend does not declare (it would be ignored), for classes that the
+        model does not have, and for a task that it cannot do.
         """
         if unknown := sorted({*(options.classes or ())} - {*self.labels}):
             raise ModelError(_unknown_classes(unknown, self.labels, of=self.name))
@@ -70,11 +77,22 @@ class ModelInfo:
         if ignored := [n for n in (*_SOURCES, *_CHOICES) if chosen[n] is not None and n not in heeded]:
             raise ModelError(f"backend {options.backend!r} has no setting {', '.join(ignored)}; leave it out")
         given = {name: chosen[name] for name in self.declared if chosen.get(name) is not None}
-        return {**self.declared, **given}
+        return {**self.declared, **given, "task": self._task(options.task)}
+
+    def _task(self, wanted: str) -> Task:
+        for task in self.tasks:
+            if wanted in (task, "segmentation" if task != "detection" else task):
+                return task
+        advice = {"detection": "label with it in [segment_objects.<name>]"}.get(
+            wanted,
+            "label with it in [detect_objects.<name>]" if self.tasks == ("detection",) else "choose one of these",
+        )
+        raise ModelError(f"task {wanted!r}: model {self.name} does {', '.join(self.tasks)}; {advice}")
 
     def model_id(self, options: DetectOptions) -> str:
         """`name@version:digest`. Settings as the model declares them are left out, so that new ones change no id."""
-        changed = {n: v for n, v in self.resolved(options).items() if v != self.declared[n]}
+        declared = {**self.declared, "task": "detection"}
+        changed = {n: v for n, v in self.resolved(options).items() if v != declared[n]}
         text = json.dumps({"digests": dict(self.digests), "settings": changed}, sort_keys=True)
         return f"{self.name}@{self.version}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -96,12 +114,36 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regions:
+    """The classes that are seen in one picture (K), and the pixels of each."""
+
+    label_ids: npt.NDArray[np.int64]
+    masks: tuple[Mask, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instances:
-    """What was found in one picture, best first. `boxes` is N x 4 (x_min, y_min, x_max, y_max in its pixels)."""
+    """What was found in one picture, best first. `boxes` is N x 4 (x_min, y_min, x_max, y_max in its pixels).
+
+    `masks` and `regions` are None where the task has none.
+    """
 
     boxes: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64]
     label_ids: npt.NDArray[np.int64]
+    masks: tuple[Mask, ...] | None = None
+    regions: Regions | None = None
+
+    @classmethod
+    def of_masks(cls, masks: Sequence[Mask | None], *, scores: Sequence[float], label_ids: Sequence[int]) -> Self:
+        """Objects as their masks have them, which their boxes hold exactly; those without a pixel are left out."""
+        kept = [(m, score, label_id) for m, score, label_id in zip(masks, scores, label_ids, strict=True) if m]
+        return cls(
+            boxes=np.array([m.box for m, _, _ in kept], np.float64).reshape(-1, 4),
+            scores=np.array([score for _, score, _ in kept], np.float64),
+            label_ids=np.array([label_id for _, _, label_id in kept], np.int64),
+            masks=tuple(m for m, _, _ in kept),
+        )
 
 
 class Detector(Protocol):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import UsageError
+from visionlake.expectations import detections, semantic_masks
 
 from ._text import clean
 
@@ -27,8 +29,8 @@ def write_picture(
     """Write the frame of a media as PNG or JPEG: that at `pts`, or the one with the most objects.
 
     Boxes are those of the models whose id begins with `model`; else of `models`, those of the pipeline; else of all.
-    Returns the file, and per label and model how many objects are drawn, or None where no model has looked at the
-    frame. Raises UsageError where there is no such media, frame or model.
+    Returns the file, and per label and model how many objects and regions are drawn, or None where no model has looked
+    at the frame. Raises UsageError where there is no such media, frame or model.
     """
     from visionlake.udfs._errors import MediaError
     from visionlake.udfs.draw_boxes import draw_boxes
@@ -46,15 +48,20 @@ def write_picture(
         picture = open_stored(frame["image"], max_pixels=_MAX_PIXELS)
     except MediaError as error:
         raise UsageError(f"the frame at pts {pts} cannot be shown: {error}") from None
-    drawn = [(row["model_id"], one) for row in found for one in row.asDict(recursive=True)["instances"]]
+    drawn, regions = (
+        [(row["model_id"], one) for row in found for one in row.asDict(recursive=True)[what] or ()]
+        for what in ("instances", "regions")
+    )
     target = out or Path(f"{_stem(lake, media_id)}_{pts}.png")
     try:
-        draw_boxes(picture, [one for _, one in drawn]).save(target, _FORMATS[target.suffix.lower()], quality=92)
+        made = draw_boxes(picture, [one for _, one in drawn], regions=[one for _, one in regions])
+        made.save(target, _FORMATS[target.suffix.lower()], quality=92)
     except (OSError, ValueError) as error:
         raise UsageError(f"{target} cannot be written: {error}") from None
     if not found:
         return target, None
-    counts = Counter(f"{one['label']} ({model})" if len(found) > 1 else str(one["label"]) for model, one in drawn)
+    several = len({row["model_id"] for row in found}) > 1
+    counts = Counter(f"{one['label']} ({model})" if several else str(one["label"]) for model, one in drawn + regions)
     return target, sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
@@ -85,9 +92,21 @@ def _find_media(lake: Lake, name: str) -> str:
 
 
 def _labels(lake: Lake, media_id: str, stream: int, model: str | None, models: Sequence[str]) -> DataFrame | None:
-    if not lake.exists("detections"):
+    """Rows with `instances` or `regions` of the models chosen."""
+    from pyspark.sql import functions as F
+
+    parts, kinds = [], {"instances": detections.TABLE, "regions": semantic_masks.TABLE}
+    for table in kinds.values():
+        if lake.exists(table.name):
+            rows = _of(lake, table.name, media_id, stream)
+            values = [
+                (F.col(what) if table is of else F.lit(None).cast(of.pick(what)[0].type)).alias(what)
+                for what, of in kinds.items()
+            ]
+            parts.append(rows.select("pts", "model_id", *values))
+    if not parts:
         return None
-    rows = _of(lake, "detections", media_id, stream)
+    rows = reduce(lambda one, other: one.unionByName(other), parts)
     ids = sorted(row["model_id"] for row in rows.select("model_id").distinct().collect())
     if model is None:
         chosen = [found for found in ids if found in models] or ids
@@ -108,7 +127,7 @@ def _find_pts(frames: DataFrame, labels: DataFrame | None, pts: int | None) -> i
             most = (
                 labels.join(frames.select("pts"), "pts", "left_semi")
                 .groupBy("pts")
-                .agg(F.sum(F.size("instances")).alias("n"))
+                .agg(F.sum(F.coalesce(F.size("instances"), F.size("regions"))).alias("n"))
             )
             best = most.orderBy(F.desc("n"), "pts").head(1)
         best = best or frames.orderBy("pts").select("pts").head(1)

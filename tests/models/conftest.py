@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
-from toy_networks import LABELS, SIDE, Grid, Plain, Queries, card_text, save, save_onnx
-from toy_transformers import save_detr, save_rt_detr
+from toy_networks import LABELS, SIDE, Grid, Plain, Queries, card_text, changed, save, save_onnx
+from toy_transformers import save_detr, save_grounding_dino, save_mask2former, save_rt_detr, save_segformer
 
 from visionlake.udfs.detector_types import DetectOptions
 
-SSD = "ssdlite320_mobilenet_v3_large"
+SSD, LRASPP = "ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large"
 GRID = 'kind = "yolox"\nstrides = [8, 16]\nnms_iou = 0.5\nscore_threshold = 0.2\nmany_labels = true'
 
 
@@ -48,6 +48,21 @@ def queries(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
 
 
 @pytest.fixture(scope="session")
+def lraspp(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    """A small network of classes, with weights by chance."""
+    torch.manual_seed(3)
+    network: Any = get_model(LRASPP, weights=None, weights_backbone=None, num_classes=len(LABELS) + 1).eval()
+    with torch.no_grad():
+        usual = network(torch.randn(2, 3, 128, 128))["out"].mean(dim=(0, 2, 3))
+        network.classifier.high_classifier.bias -= usual  # each class is somewhere the likeliest
+    path = tmp_path_factory.mktemp("lraspp") / "toy.safetensors"
+    save_file(network.state_dict(), path)
+    return DetectOptions(
+        backend="torchvision", model=LRASPP, weights=str(path), labels=LABELS, task="semantic", device="cpu"
+    )
+
+
+@pytest.fixture(scope="session")
 def ssd(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
     """Weights by chance, with the statistics of some pictures, so that what it finds depends on what it sees."""
     torch.manual_seed(3)
@@ -73,3 +88,25 @@ def detr(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
 @pytest.fixture(scope="session")
 def rt_detr(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
     return save_rt_detr(tmp_path_factory.mktemp("transformers") / "rt_detr")
+
+
+@pytest.fixture(scope="session")
+def grounding_dino(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return save_grounding_dino(tmp_path_factory.mktemp("transformers") / "grounding_dino")
+
+
+@pytest.fixture(scope="session")
+def segformer(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return changed(save_segformer(tmp_path_factory.mktemp("transformers") / "segformer"), task="semantic")
+
+
+@pytest.fixture(scope="session")
+def mask2former(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    """Its queries overlap: of objects that own each pixel alone, few are left."""
+    options = save_mask2former(tmp_path_factory.mktemp("transformers") / "mask2former")
+    return changed(options, task="instance", score_threshold=0.3)
+
+
+@pytest.fixture(scope="session")
+def mask2former_semantic(mask2former: DetectOptions) -> DetectOptions:
+    return changed(mask2former, task="semantic", score_threshold=None)

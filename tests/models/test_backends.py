@@ -20,7 +20,7 @@ def builtin() -> DetectOptions:
     return DetectOptions(backend="builtin", device="cpu")
 
 
-@pytest.fixture(params=["grid", "grid_onnx", "plain", "queries", "ssd", "detr", "rt_detr", "builtin"])
+@pytest.fixture(params=["grid", "grid_onnx", "plain", "queries", "ssd", "detr", "rt_detr", "grounding_dino", "builtin"])
 def options(request: pytest.FixtureRequest) -> DetectOptions:
     """A case for every backend, and for every kind of head."""
     return request.getfixturevalue(request.param)
@@ -36,6 +36,8 @@ def seen_by(options: DetectOptions, *sizes: tuple[int, int]) -> list[Image.Image
 
 def a_label(options: DetectOptions) -> str:
     """One that it finds."""
+    if options.prompts:
+        return options.prompts[0]
     return "car" if options.backend == "builtin" else "ant"
 
 
@@ -88,7 +90,8 @@ def test_the_id_says_what_can_change_the_output(options: DetectOptions) -> None:
     if "precision" in declared:
         others.append(changed(options, precision="bfloat16"))
     assert len({model_id(options), *map(model_id, others)}) == 1 + len(others)
-    assert model_id(options).partition("@")[0] in ("toy", "builtin", "ssdlite320_mobilenet_v3_large", "detr", "rt_detr")
+    names = ("toy", "builtin", "ssdlite320_mobilenet_v3_large", "detr", "rt_detr", "grounding_dino")
+    assert model_id(options).partition("@")[0] in names
 
 
 def test_classes_to_keep(options: DetectOptions) -> None:

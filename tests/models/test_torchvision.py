@@ -11,11 +11,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.models import get_model
+from torchvision.transforms.functional import normalize
 from toy_networks import LABELS, changed, detect, pictures
 
 from visionlake.udfs._errors import ModelError
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detector_types import DetectOptions
+from visionlake.udfs.masks import paste_mask
+from visionlake.udfs.rle import decode_mask
+
+LRASPP = "lraspp_mobilenet_v3_large"
 
 
 def state_of(options: DetectOptions) -> dict[str, torch.Tensor]:
@@ -49,6 +54,49 @@ def test_it_finds_what_a_plain_call_finds(ssd: DetectOptions, tmp_path: Path, en
     np.testing.assert_allclose(found.scores, expected["scores"], rtol=1e-4)
     np.testing.assert_allclose(found.boxes, expected["boxes"], rtol=1e-4, atol=1e-3)
     assert (found.label_ids == expected["labels"].numpy()).mean() > 0.99  # equal scores may change places
+
+
+def test_masks_are_those_of_a_plain_call(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    name = "maskrcnn_resnet50_fpn"
+    network: Any = get_model(name, weights=None, weights_backbone=None, num_classes=len(LABELS) + 1).eval()
+    with torch.no_grad():
+        network.roi_heads.mask_predictor.mask_fcn_logits.weight *= 300  # some pixels on, some off
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    (image,) = pictures((200, 24))
+    network.roi_heads.score_thresh, network.roi_heads.nms_thresh = 0.05, 0.5
+    raw: list[torch.Tensor] = []
+    network.roi_heads.register_forward_hook(lambda _module, _given, found: raw.append(found[0][0]["masks"][:, 0]))
+    with torch.inference_mode():
+        (expected,) = network([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255])
+    options = DetectOptions(
+        backend="torchvision", model=name, weights=str(tmp_path / "mine.safetensors"), labels=LABELS, device="cpu",
+        task="instance", score_threshold=float(expected["scores"][7:9].mean()),
+    )  # fmt: skip
+    (found,) = detect(options, image)
+    assert found.masks is not None and len(found.masks) == 8
+    np.testing.assert_allclose(found.scores, expected["scores"][:8], rtol=1e-4)
+    for place, mask in enumerate(found.masks):
+        ours, theirs = decode_mask(mask.rle), expected["masks"][place, 0].numpy() >= 0.5
+        pasted = paste_mask(raw[0][place], expected["boxes"][place].double().numpy(), size=(24, 200))
+        assert pasted is not None and (decode_mask(pasted.rle) != ours).sum() <= 0.02 * mask.area_px
+        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.5  # these are noise, and they round small boxes
+    (boxes,) = detect(changed(options, task="detection"), image)
+    assert boxes.masks is None and boxes.scores.tolist() == found.scores.tolist()
+
+
+def test_classes_are_those_of_a_plain_call(lraspp: DetectOptions) -> None:
+    (image,) = pictures((600, 520))  # as large as the network takes it
+    network: Any = get_model(LRASPP, weights=None, weights_backbone=None, num_classes=len(LABELS) + 1).eval()
+    network.load_state_dict(state_of(lraspp))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    with torch.inference_mode():
+        given = normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        expected = network(given[None])["out"][0].argmax(dim=0)
+    (found,) = detect(lraspp, image)
+    assert found.regions is not None and len(found.regions.masks) > 1 and 0 not in found.regions.label_ids
+    for label_id, mask in zip(found.regions.label_ids, found.regions.masks, strict=True):
+        assert (decode_mask(mask.rle) != (expected == label_id).numpy()).mean() < 1e-3
 
 
 def test_what_does_not_fit_is_refused_with_its_reason(ssd: DetectOptions, tmp_path: Path) -> None:

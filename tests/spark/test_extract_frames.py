@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from visionlake.expectations import media
 from visionlake.jobs._deal import deal_out
-from visionlake.jobs._lake import struct_type
+from visionlake.jobs._schemas import struct_type
 from visionlake.jobs.extract_frames import Config, measure
 
 

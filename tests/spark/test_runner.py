@@ -17,9 +17,10 @@ from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Column, Rule, Table
 from visionlake.jobs import _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
-from visionlake.jobs._lake import Lake, to_spark
+from visionlake.jobs._lake import Lake
 from visionlake.jobs._pipeline import plan, run
 from visionlake.jobs._results import Reporter, RunResult
+from visionlake.jobs._schemas import to_spark
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
 
 THINGS = Table(
@@ -307,6 +308,25 @@ def test_an_added_column_comes_by_itself_and_another_difference_is_an_error(worl
 
     with pytest.raises(StageError, match="value is bigint, declared string"):
         Lake(world.lake.uri, spark=world.spark).ensure(other)
+
+
+def test_a_struct_gains_fields_at_its_end_and_old_rows_have_nothing_there(world: World) -> None:
+    lake, key = world.lake, Column(name="media_id", type="string", comment="", nullable=False)
+    kinds = ("array<struct<a int, b struct<c int>>>", "array<struct<a int, b struct<c int, d array<int>>, e string>>")
+    before, after = (
+        Table(name="nested", comment="", columns=(key, Column(name="v", type=kind, comment="")), key=("media_id",))
+        for kind in kinds
+    )
+    lake.ensure(before)
+    world.spark.sql(f"INSERT INTO delta.`{lake.path('nested')}` SELECT 'm', array(struct(1, struct(2)))")
+    Lake(lake.uri, spark=world.spark).ensure(after)
+    (row,) = lake.table("nested").collect()
+    assert row["v"][0].asDict(recursive=True) == {"a": 1, "b": {"c": 2, "d": None}, "e": None}
+    Lake(lake.uri, spark=world.spark).ensure(after)  # there is nothing to add any more
+    from visionlake.errors import StageError
+
+    with pytest.raises(StageError, match="column v is array"):
+        Lake(lake.uri, spark=world.spark).ensure(before)
 
 
 def test_a_rebuild_deletes_the_children_of_parents_that_are_gone(world: World) -> None:

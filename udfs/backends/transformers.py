@@ -1,33 +1,42 @@
-"""Backend `transformers`: object detection models of Hugging Face, from a folder or by their name on the hub.
+"""Backend `transformers`: models of Hugging Face, from a folder or by their name on the hub.
 
-Only safetensors are read, and no code that comes with a model is run.
+Object detection, zero-shot detection from text, and segmentation. Only safetensors are read, and no code that comes
+with a model is run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from .._errors import ModelError, first_line
-from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared
+from ..detector_types import DetectOptions, Detector, ModelInfo, Task
 from ..hashing import file_digest
 
 IMPORTS = ("torchvision.ops", "safetensors.torch", "transformers.modeling_utils")
-_FILES = ("*.json", "*.safetensors", "*.txt")
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_PROMPTED = ("grounding-dino", "mm-grounding-dino", "owlvit", "owlv2")
+_TASKS: dict[str, tuple[Task, ...]] = {
+    "ForObjectDetection": ("detection",),
+    "ForUniversalSegmentation": ("instance", "panoptic", "semantic"),
+    "ForInstanceSegmentation": ("instance", "panoptic", "semantic"),
+    "ForSemanticSegmentation": ("semantic",),
+    "DetrForSegmentation": ("detection", "instance", "panoptic", "semantic"),
+}
+"""By the end of the name of the model's class."""
 
 
 def describe(options: DetectOptions) -> ModelInfo:
     """The model's facts, as its folder tells them. One of the hub is fetched if it is not there yet."""
     folder = _folder(options)
     config = _config(folder)
-    labels = _labels(config, folder)
+    tasks, is_prompted = _tasks(config, folder), config.get("model_type") in _PROMPTED
+    if is_prompted and not options.prompts:
+        raise ModelError(f'model {folder} finds what it is told; set prompts, for example ["forklift", "red car"]')
+    labels = options.prompts if is_prompted and options.prompts else _labels(config, folder)
     files = sorted(path for kind in _FILES for path in folder.glob(kind))
     digests = {path.name: file_digest(path) for path in files}
     version = options.model.partition("@")[2] if options.model else ""
@@ -36,95 +45,48 @@ def describe(options: DetectOptions) -> ModelInfo:
         version=version or hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:8],
         labels=labels,
         first_label_id=0,
-        digests=digests,
-        declared={
-            "precision": "float32", "score_threshold": 0.3, "nms_iou": None, "max_instances": 300, "classes": None
-        },
-        sources=("model",),
-    )  # fmt: skip
+        digests={**digests, "prompts": "\n".join(labels)} if is_prompted else digests,
+        declared=_declared(options, tasks),
+        sources=("model", "prompts") if is_prompted else ("model",),
+        tasks=tasks,
+    )
 
 
-def load(options: DetectOptions) -> Transformers:
+def load(options: DetectOptions) -> Detector:
     """The network on its device, with one torch thread. Raises ModelError."""
-    info = describe(options)
-    return Transformers(_folder(options), info, info.resolved(options), options)
+    from .. import _transformers, _transformers_masks
+
+    info, folder = describe(options), _folder(options)
+    settings = info.resolved(options)
+    if settings["task"] != "detection":
+        kind = _transformers_masks.Classes if info.tasks == ("semantic",) else _transformers_masks.Queries
+    elif "prompts" in info.sources:
+        is_grounded = "grounding-dino" in _config(folder)["model_type"]
+        kind = _transformers.Grounded if is_grounded else _transformers.Prompted
+    else:
+        kind = _transformers.Boxes
+    return kind(folder, info, settings, options)
 
 
-class Transformers:
-    """A loaded model. A batch holds pictures of one size, so that nothing is padded."""
+def _declared(options: DetectOptions, tasks: tuple[Task, ...]) -> dict[str, Any]:
+    """The settings that matter to a task."""
+    always = {"precision": "float32", "classes": None}
+    if options.task == "semantic" or tasks == ("semantic",):
+        return always
+    if options.task == "detection":
+        return {**always, "score_threshold": 0.3, "nms_iou": None, "max_instances": 300}
+    return {**always, "score_threshold": 0.5, "max_instances": 100}
 
-    first_label_id = 0
 
-    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], options: DetectOptions) -> None:
-        import torch
-        from transformers import AutoImageProcessor, AutoModelForObjectDetection
-        from transformers.utils import logging
-
-        from .._device import find_batch_size, find_device
-
-        torch.set_num_threads(1)
-        logging.disable_progress_bar()
-        self.labels, self._name, self._settings = info.labels, f"{info.name}@{info.version}", settings
-        self._device = torch.device(find_device(options.device))
-        try:
-            self._processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            network: Any = AutoModelForObjectDetection.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            )
-        except Exception as error:  # of a configuration or weights from outside
-            raise ModelError(f"model {folder}: transformers cannot load it: {first_line(error)}") from None
-        self._network = network.eval().to(self._device)
-        self.batch_size = find_batch_size(options.batch_size, self._device.type)
-        self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
-        classes = settings["classes"]
-        self._classes = None if classes is None else [self.labels.index(name) for name in classes]
-
-    def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture as it is: the model's own processor resizes it."""
-        width, height = picture.size
-        pixels = np.array(picture)
-        return Prepared(pixels=pixels, width_px=width, height_px=height, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
-
-    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
-        """What is in each picture of a batch of equal sizes. Raises ModelError for values that are no numbers."""
-        import torch
-
-        given = self._processor(images=[one.pixels for one in batch], return_tensors="pt").to(self._device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=self._precision, enabled=self._precision is not None),
-        ):
-            output = self._network(**given)
-        if not all(bool(torch.isfinite(values).all()) for values in (output.logits, output.pred_boxes)):
-            raise ModelError(f"model {self._name} gave values that are no numbers; look at its weights")
-        found = self._processor.post_process_object_detection(
-            output,
-            threshold=self._settings["score_threshold"],
-            target_sizes=[(one.height_px, one.width_px) for one in batch],
+def _tasks(config: dict[str, Any], folder: Path) -> tuple[Task, ...]:
+    named = next(iter(config.get("architectures") or ()), "")
+    found = next((tasks for ending, tasks in _TASKS.items() if str(named).endswith(ending)), None)
+    if found is None or config.get("model_type") in ("oneformer", "omdet-turbo"):
+        raise ModelError(
+            f"model {folder} is a {named or 'model without architectures in config.json'}; allowed are those that end "
+            f"in {', '.join(_TASKS)}, but for OneFormer and OmDet-Turbo"
         )
-        return [self._instances(one, prepared) for one, prepared in zip(found, batch, strict=True)]
-
-    def _instances(self, found: dict[str, Any], prepared: Prepared) -> Instances:
-        import torch
-        from torchvision.ops import batched_nms
-
-        boxes, scores, labels = (found[name].float().cpu() for name in ("boxes", "scores", "labels"))
-        size = torch.tensor([prepared.width_px, prepared.height_px] * 2)
-        boxes = torch.minimum(boxes.clamp(min=0.0), size)
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        if self._classes is not None:
-            kept &= torch.isin(labels, torch.tensor(self._classes, dtype=labels.dtype))
-        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-        if self._settings["nms_iou"] is not None:
-            order = batched_nms(boxes, scores, labels, self._settings["nms_iou"])
-        else:
-            order = scores.argsort(descending=True, stable=True)
-        order = order[: self._settings["max_instances"]]
-        return Instances(
-            boxes=boxes[order].double().numpy(),
-            scores=scores[order].double().numpy(),
-            label_ids=labels[order].long().numpy(),
-        )
+    return found
 
 
 def _folder(options: DetectOptions) -> Path:

@@ -1,0 +1,130 @@
+"""What all stages have in common that let a model label frames: settings, who the model is, running it on executors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import field_validator
+
+from visionlake.errors import ConfigError
+from visionlake.expectations import frames
+from visionlake.expectations._table import ERROR_TYPE, Column
+from visionlake.udfs._errors import ModelError, first_line
+from visionlake.udfs.detector_types import DetectOptions
+
+from ._stage import Input, StageConfig, setting
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+KEY = frames.TABLE.key
+PICTURES = Input(
+    table=frames.TABLE,
+    depends_on=("image", "width_px", "height_px"),
+    refuses={"image_format": ("none",)},
+)
+_FRAMES_PER_TASK = 16
+
+
+class LabelConfig(StageConfig):
+    """Settings of one model."""
+
+    backend: str = setting(
+        "exported", affects_output=False, description="a name of `udfs/backends`, or a module of your own"
+    )
+    model: str | None = setting(None, affects_output=False, description="the model's name, where a backend has several")
+    weights: str | None = setting(None, affects_output=False, is_path=True, description="the model's file")
+    labels: tuple[str, ...] | None = setting(
+        None, affects_output=False, min_length=1, description="labels in the order of the outputs, for bare weights"
+    )
+    prompts: tuple[str, ...] | None = setting(
+        None, affects_output=False, min_length=1, description="what to look for, for models that are told in words"
+    )
+    device: str = setting(
+        "auto", affects_output=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu", "cuda", "cuda:1"'
+    )
+    precision: Literal["float32", "bfloat16"] | None = setting(
+        None, affects_output=False, description="bfloat16 is faster where the processor has it, and boxes differ a bit"
+    )
+    batch_size: int | None = setting(
+        None,
+        affects_output=False,
+        ge=1,
+        le=1024,
+        description="pictures evaluated together; unset: 4 on a processor, 32 on a GPU",
+    )
+    score_threshold: float | None = setting(
+        None, affects_output=False, ge=0, lt=1, description="lowest score kept; unset: the model's own"
+    )
+    nms_iou: float | None = setting(
+        None, affects_output=False, gt=0, le=1, description="boxes that overlap more are one; unset: the model's own"
+    )
+    max_instances: int | None = setting(
+        None, affects_output=False, ge=1, description="most boxes per frame; unset: the model's own"
+    )
+    classes: tuple[str, ...] | None = setting(
+        None, affects_output=False, min_length=1, description="labels to keep; unset: all"
+    )
+    max_pixels: int = setting(89_478_485, affects_output=False, gt=0, description="pixels of a stored picture")
+    batch_limit_s: float = setting(
+        120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
+    )
+
+    severity: dict[str, Literal["stop", "warn"]] = setting(
+        {"row_rules": "stop"}, affects_output=False, description="check name -> severity, over the declared one"
+    )
+
+    @field_validator("severity")
+    @classmethod
+    def _bad_rows_stop(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """A row that breaks a rule is a broken model's, not a bad frame's: the wave stops unless told otherwise."""
+        return {"row_rules": "stop", **value}
+
+    def options(self) -> DetectOptions:
+        """The settings as backends take them."""
+        names = {each.name for each in fields(DetectOptions)} & {*type(self).model_fields}
+        return DetectOptions(**{name: getattr(self, name) for name in names})
+
+
+def model_id(config: LabelConfig) -> str:
+    """Whose labels these are. Raises ConfigError for a model that there is not."""
+    from visionlake.udfs.backends import find_backend
+
+    options = config.options()
+    try:
+        return find_backend(options.backend).describe(options).model_id(options)
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    except Exception as error:  # a backend of somebody else's may raise anything
+        raise ConfigError(f"backend {options.backend!r}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def label_frames(pictures: DataFrame, config: LabelConfig, *, found: Sequence[Column]) -> DataFrame:
+    """The key of each frame, the columns `found`, and `error`. Frames are dealt out to as many tasks as they need."""
+    wanted = pictures.select(*KEY, "image")
+    partitions = int(wanted.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+    tasks = max(1, min(4 * partitions, -(-wanted.count() // _FRAMES_PER_TASK)))
+    # By key: round robin would sort all pictures first.
+    return evaluate(wanted.repartition(tasks, *KEY), config, columns=[*frames.TABLE.pick(*KEY), *found])
+
+
+def evaluate(pictures: DataFrame, config: LabelConfig, *, columns: Sequence[Column]) -> DataFrame:
+    """Columns of `pictures` (all but `image`) and of what a model finds in them, and `error`."""
+    from visionlake.jobs._workers import sharing
+    from visionlake.udfs.backends import find_backend
+    from visionlake.udfs.detect_objects import detect_objects
+
+    work = partial(
+        detect_objects,
+        columns=[*(column.name for column in columns), "error"],
+        options=config.options(),
+        model_id=model_id(config),
+        max_pixels=config.max_pixels,
+        batch_limit_s=config.batch_limit_s,
+    )
+    ddl = ", ".join(f"{column.name} {column.type}" for column in columns)
+    with sharing(pictures.sparkSession, getattr(find_backend(config.backend), "IMPORTS", ())):
+        return pictures.mapInPandas(work, f"{ddl}, error {ERROR_TYPE}")

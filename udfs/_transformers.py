@@ -1,0 +1,164 @@
+"""Models of Hugging Face that put out boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.ops import batched_nms
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForObjectDetection,
+    AutoModelForZeroShotObjectDetection,
+    AutoProcessor,
+)
+from transformers.utils import logging
+
+from ._device import find_batch_size, find_device
+from ._errors import ModelError, first_line
+from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
+
+
+class Network:
+    """A loaded model. A batch holds pictures of one size, so that no picture is padded because of another."""
+
+    first_label_id = 0
+    makers: tuple[Any, Any] = (AutoImageProcessor, AutoModelForObjectDetection)
+
+    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], options: DetectOptions) -> None:
+        torch.set_num_threads(1)
+        logging.disable_progress_bar()
+        self.labels, self.settings, self._name = info.labels, settings, f"{info.name}@{info.version}"
+        self.device = torch.device(find_device(options.device))
+        make_processor, make_network = self.makers
+        try:
+            self.processor: Any = make_processor.from_pretrained(folder, local_files_only=True)
+            network: Any = make_network.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        except Exception as error:  # of a configuration or weights from outside
+            raise ModelError(f"model {folder}: transformers cannot load it: {first_line(error)}") from None
+        self._network = network.eval().to(self.device)
+        self.batch_size = find_batch_size(options.batch_size, self.device.type)
+        self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
+        classes = settings["classes"]
+        self.classes = None if classes is None else [self.labels.index(name) for name in classes]
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """The picture as it is: the model's own processor resizes it."""
+        width, height = picture.size
+        pixels = np.array(picture)
+        return Prepared(pixels=pixels, width_px=width, height_px=height, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
+
+    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+        """What is in each picture of a batch of equal sizes. Raises ModelError for values that are no numbers."""
+        with torch.inference_mode():
+            given = self._given([one.pixels for one in batch]).to(self.device)
+            with torch.autocast(self.device.type, dtype=self._precision, enabled=self._precision is not None):
+                output = self._network(**given)
+            return self._found(output, given, batch)
+
+    def _given(self, pictures: list[Any]) -> Any:
+        return self.processor(images=pictures, return_tensors="pt")
+
+    def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
+        raise NotImplementedError
+
+    def check_numbers(self, *found: torch.Tensor) -> None:
+        """Raise ModelError for what is no number: it would be above no threshold, and go unseen."""
+        if not all(bool(torch.isfinite(values).all()) for values in found):
+            raise ModelError(f"model {self._name} gave values that are no numbers; look at its weights")
+
+
+class Boxes(Network):
+    """DETR and those that follow it."""
+
+    def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
+        self.check_numbers(output.logits, output.pred_boxes)
+        found = self.processor.post_process_object_detection(
+            output, threshold=self.settings["score_threshold"], target_sizes=_sizes(batch)
+        )
+        return [self._instances(one, prepared) for one, prepared in zip(found, batch, strict=True)]
+
+    def _instances(self, found: dict[str, Any], prepared: Prepared) -> Instances:
+        boxes, scores, labels = (found[name].float().cpu() for name in ("boxes", "scores", "labels"))
+        size = torch.tensor([prepared.width_px, prepared.height_px] * 2)
+        boxes = torch.minimum(boxes.clamp(min=0.0), size)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        if self.classes is not None:
+            kept &= torch.isin(labels, torch.tensor(self.classes, dtype=labels.dtype))
+        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+        if self.settings["nms_iou"] is not None:
+            order = batched_nms(boxes, scores, labels, self.settings["nms_iou"])
+        else:
+            order = scores.argsort(descending=True, stable=True)
+        order = order[: self.settings["max_instances"]]
+        return Instances(
+            boxes=boxes[order].double().numpy(),
+            scores=scores[order].double().numpy(),
+            label_ids=labels[order].long().numpy(),
+        )
+
+
+class Prompted(Boxes):
+    """Models that score every box against every prompt (OWL-ViT: Minderer et al., arXiv:2205.06230; OWLv2)."""
+
+    makers = (AutoProcessor, AutoModelForZeroShotObjectDetection)
+
+    def _given(self, pictures: list[Any]) -> Any:
+        return self.processor(text=[[*self.labels]] * len(pictures), images=pictures, return_tensors="pt")
+
+    def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
+        self.check_numbers(output.logits, output.pred_boxes)
+        found = self.processor.post_process_grounded_object_detection(
+            output, threshold=self.settings["score_threshold"], target_sizes=torch.tensor(_sizes(batch))
+        )
+        return [self._instances(one, prepared) for one, prepared in zip(found, batch, strict=True)]
+
+
+class Grounded(Boxes):
+    """Models that score every box against every token of one text (Grounding DINO: Liu et al., arXiv:2303.05499).
+
+    All prompts make one text, "forklift. red car.". A box bears the prompt that the token with the highest score lies
+    in, and that score: phrases put together from tokens need not be prompts.
+    """
+
+    makers = (AutoProcessor, AutoModelForZeroShotObjectDetection)
+
+    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], options: DetectOptions) -> None:
+        super().__init__(folder, info, settings, options)
+        prompts = [label.lower().strip().rstrip(".") for label in self.labels]
+        self._text = " ".join(f"{prompt}." for prompt in prompts)
+        tokens = self.processor.tokenizer(self._text, return_offsets_mapping=True)["offset_mapping"]
+        begins = np.cumsum([0, *(len(prompt) + 2 for prompt in prompts[:-1])])
+        places = zip(prompts, begins, strict=True)
+        belongs = [[first <= begin < end <= first + len(prompt) for begin, end in tokens] for prompt, first in places]
+        if unread := [label for label, its in zip(self.labels, belongs, strict=True) if not any(its)]:
+            raise ModelError(f"prompts: the model's tokens leave nothing of {', '.join(map(repr, unread))}")
+        self._belongs = torch.tensor(belongs, device=self.device)
+
+    def _given(self, pictures: list[Any]) -> Any:
+        return self.processor(text=[self._text] * len(pictures), images=pictures, return_tensors="pt")
+
+    def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
+        tokens = output.logits[..., : self._belongs.shape[1]]  # those after the text are minus infinity
+        scores = tokens.float().sigmoid()
+        self.check_numbers(scores, output.pred_boxes)
+        best, labels = torch.stack([scores[..., its].amax(dim=-1) for its in self._belongs], dim=-1).max(dim=-1)
+        found = []
+        for place, one in enumerate(batch):
+            kept = best[place] > self.settings["score_threshold"]
+            centre, half = output.pred_boxes[place, kept].float().split(2, dim=-1)
+            size = torch.tensor([one.width_px, one.height_px], device=self.device)
+            boxes = torch.cat([centre - half / 2, centre + half / 2], dim=-1) * size.repeat(2)
+            values = {"boxes": boxes, "scores": best[place, kept], "labels": labels[place, kept]}
+            found.append(self._instances(values, one))
+        return found
+
+
+def _sizes(batch: Sequence[Prepared]) -> list[tuple[int, int]]:
+    return [(one.height_px, one.width_px) for one in batch]
