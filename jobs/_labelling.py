@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import field_validator
+from pydantic import field_serializer, field_validator
 
 from visionlake.errors import ConfigError
 from visionlake.expectations import frames
 from visionlake.expectations._table import ERROR_TYPE, Column
 from visionlake.udfs._errors import ModelError, first_line
+from visionlake.udfs._mlflow import without_secrets
 from visionlake.udfs.detector_types import DetectOptions
 
 from ._stage import Input, StageConfig, setting
@@ -39,6 +41,9 @@ class LabelConfig(StageConfig):
     weights: str | None = setting(None, affects_output=False, is_path=True, description="the model's file")
     labels: tuple[str, ...] | None = setting(
         None, affects_output=False, min_length=1, description="labels in the order of the outputs, for bare weights"
+    )
+    registry_uri: str | None = setting(
+        None, affects_output=False, min_length=1, description="address of MLflow's registry, for backend mlflow"
     )
     prompts: tuple[str, ...] | None = setting(
         None, affects_output=False, min_length=1, description="what to look for, for models that are told in words"
@@ -83,23 +88,46 @@ class LabelConfig(StageConfig):
         """A row that breaks a rule is a broken model's, not a bad frame's: the wave stops unless told otherwise."""
         return {"row_rules": "stop", **value}
 
+    @field_serializer("registry_uri")
+    def _without_secrets(self, value: str | None) -> str | None:
+        """Records and what is printed hold no password."""
+        return value and without_secrets(value)
+
     def options(self) -> DetectOptions:
         """The settings as backends take them."""
         names = {each.name for each in fields(DetectOptions)} & {*type(self).model_fields}
         return DetectOptions(**{name: getattr(self, name) for name in names})
 
 
+_Config = TypeVar("_Config", bound=LabelConfig)
+
+
 def model_id(config: LabelConfig) -> str:
     """Whose labels these are. Raises ConfigError for a model that there is not."""
     from visionlake.udfs.backends import find_backend
 
-    options = config.options()
-    try:
+    with _as_config_error(config):
+        options = config.options()
         return find_backend(options.backend).describe(options).model_id(options)
+
+
+def pin(config: _Config) -> _Config:
+    """The settings, the model by a name that keeps its meaning. Raises ConfigError for a model that there is not."""
+    from visionlake.udfs.backends import find_backend
+
+    with _as_config_error(config):
+        pinned = getattr(find_backend(config.backend), "pin", None)
+        return config.model_copy(update={"model": pinned(config.options()).model}) if pinned else config
+
+
+@contextmanager
+def _as_config_error(config: LabelConfig) -> Iterator[None]:
+    try:
+        yield
     except ModelError as error:
         raise ConfigError(str(error)) from error
     except Exception as error:  # a backend of somebody else's may raise anything
-        raise ConfigError(f"backend {options.backend!r}: {type(error).__name__}: {first_line(error)}") from error
+        raise ConfigError(f"backend {config.backend!r}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def label_frames(pictures: DataFrame, config: LabelConfig, *, found: Sequence[Column]) -> DataFrame:

@@ -46,6 +46,7 @@ def run(
 ) -> RunResult:
     """Run the chosen stages. Raises UsageError before any work where settings changed and `rebuild` is not given."""
     reporter = reporter or Reporter()
+    pipeline = pin(pipeline, only=only, first=first, last=last)
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
@@ -88,10 +89,30 @@ def plan(
 ) -> list[StagePlan]:
     """What each stage would do now. Later stages see only what the earlier ones have published already."""
     lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
+    pipeline = pin(pipeline, only=only, first=first, last=last)
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.label in rebuilt) for stage, config in chosen]
+
+
+def pin(
+    pipeline: Pipeline, *, only: Sequence[str] | None = None, first: str | None = None, last: str | None = None
+) -> Pipeline:
+    """The pipeline with what the chosen stages name loosely, a model by its alias, replaced by what that is now.
+
+    A pipeline that is pinned stays as it is. Raises ConfigError.
+    """
+    chosen = {stage.label for stage, _ in pipeline.choose(only=only, first=first, last=last)}
+    stages = []
+    for stage, config in pipeline.stages:
+        if stage.pin and stage.label in chosen:
+            try:
+                config = stage.pin(config)
+            except ConfigError as error:
+                raise ConfigError(f"[{stage.label}] {error}") from error
+        stages.append((stage, config))
+    return replace(pipeline, stages=tuple(stages))
 
 
 def check_gates(chosen: Sequence[tuple[Stage, StageConfig]]) -> None:

@@ -92,6 +92,7 @@ class Stage:
     offending keys.
     `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
+    `pin(config)` gives the settings for one run: what they name loosely, as by an alias, is replaced by what it means.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
@@ -113,6 +114,7 @@ class Stage:
     discover: Callable[[Discovery], DataFrame] | None = None
     parent_key: tuple[str, ...] = ()
     producer: Callable[[Any], str] | None = None
+    pin: Callable[[Any], StageConfig] | None = None
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     is_named: bool = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Column
-from visionlake.jobs._labelling import PICTURES, LabelConfig, evaluate, label_frames, model_id
+from visionlake.jobs._labelling import PICTURES, LabelConfig, evaluate, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ STAGE = Stage(
     outdates=(semantic_masks.TABLE,),
     transform=transform,
     producer=model_id,
+    pin=pin,
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

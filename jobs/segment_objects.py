@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Table
-from visionlake.jobs._labelling import KEY, PICTURES, LabelConfig, label_frames, model_id
+from visionlake.jobs._labelling import KEY, PICTURES, LabelConfig, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 
@@ -56,6 +56,7 @@ STAGE = Stage(
     outputs=(detections.TABLE, semantic_masks.TABLE),
     transform=transform,
     producer=model_id,
+    pin=pin,
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal, Protocol, Self
 
@@ -20,7 +20,7 @@ Precision = Literal["float32", "bfloat16"]
 Task = Literal["detection", "instance", "semantic", "panoptic"]
 """What is wanted of a model: boxes; objects with masks; a mask for every class; or objects and classes, in which each
 pixel belongs to one object."""
-_SOURCES = ("model", "labels", "prompts")
+_SOURCES = ("model", "labels", "prompts", "registry_uri")
 _CHOICES = ("precision", "score_threshold", "nms_iou", "max_instances", "classes")
 
 
@@ -33,6 +33,7 @@ class DetectOptions:
     weights: str | None = None
     labels: tuple[str, ...] | None = None
     prompts: tuple[str, ...] | None = None
+    registry_uri: str | None = field(default=None, repr=False)  # it may hold a password
     task: Task | Literal["segmentation"] = "detection"  # segmentation: what the model does best, other than boxes
     device: str = "auto"
     precision: Precision | None = None
@@ -61,7 +62,7 @@ class ModelInfo:
     first_label_id: int
     digests: Mapping[str, str]
     declared: Mapping[str, Any]
-    sources: tuple[str, ...] = ()  # of the settings `model`, `labels` and `prompts` those that the backend heeds
+    sources: tuple[str, ...] = ()  # of what names a model those settings that the backend heeds
     tasks: tuple[Task, ...] = ("detection",)  # what it can do; of the kinds of segmentation the best one first
 
     def resolved(self, options: DetectOptions) -> dict[str, Any]:

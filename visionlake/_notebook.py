@@ -91,7 +91,7 @@ def detect_objects(df: DataFrame, **settings: Any) -> DataFrame:
     from pyspark.sql import functions as F
 
     from visionlake.expectations._table import Column
-    from visionlake.jobs.detect_objects import Config, detect
+    from visionlake.jobs.detect_objects import Config, detect, pin
 
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     if types.get("image") != "binary":
@@ -109,7 +109,7 @@ def detect_objects(df: DataFrame, **settings: Any) -> DataFrame:
         "image", *(F.col(_quoted(columns[new][0])).cast(kind).alias(new) for new, kind in carried.items())
     )
     passed = [Column(name=new, type=kind, comment="passed through") for new, kind in carried.items()]
-    found = detect(table, _checked(Config, settings), passed=passed)
+    found = detect(table, pin(_checked(Config, settings)), passed=passed)
     return found.select(
         *(F.col(new).cast(kind).alias(name) for new, (name, kind) in columns.items()), *found.columns[len(columns) :]
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionlake.jobs._config import Pipeline, load_pipeline
-from visionlake.jobs._pipeline import check_gates
+from visionlake.jobs._pipeline import check_gates, pin
 
 from ._terminal import make_console
 
@@ -24,7 +24,7 @@ def run_pipeline(
     verbose: bool = False,
 ) -> int:
     """Run or plan a pipeline in a session of its own; returns the exit code."""
-    pipeline = load_pipeline(path, overrides=overrides)
+    pipeline = pin(load_pipeline(path, overrides=overrides), only=only, first=first, last=last)
     # What is wrong with names, checks and expectations is told before Spark starts.
     check_gates(pipeline.choose(only=only, first=first, last=last))
     from ._reporter import TerminalReporter

@@ -1,39 +1,29 @@
-"""MLflow gets a copy of what `waves` records: one MLflow run per run and stage. The only module that imports MLflow.
+"""MLflow gets a copy of what `waves` records: one MLflow run per run and stage.
 
-Nothing here may stop or delay the work. Importing MLflow and talking to a server take seconds, so a thread does both;
-the first failure ends tracking for this process, with one warning.
+Only it and `udfs/_mlflow.py` import MLflow. Nothing here may stop or delay the work. Importing MLflow and talking to a
+server take seconds, so a thread does both; the first failure ends tracking for this process, with one warning.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from visionlake.errors import ConfigError
+from visionlake.udfs._mlflow import explain, mlflow_settings, without_secrets
 
 from ._database import DATABASE
-from ._writer import Record, Writer, without_secrets
+from ._writer import Record, Writer
 
 if TYPE_CHECKING:
     from .._config import TrackingConfig
 
 _CLOSE_S = 20.0  # what is not written so long after the last wave is given up
-_ENVIRONMENT = {  # MLflow's own defaults wait for minutes; what the user has set stays
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
-_LOGGERS = ("mlflow", "alembic", "urllib3")
 
 
 class Tracker:
@@ -110,39 +100,12 @@ class _BackgroundTracker(Tracker):
 
     def _work(self) -> None:
         try:
-            with _mlflow_settings():
+            with mlflow_settings():
                 writer = Writer(self._config, lake_uri=self._lake_uri, folder=self._folder)
             while (record := self._records.get()) is not None:
-                with _mlflow_settings():
+                with mlflow_settings():
                     writer.wave(record)
-            with _mlflow_settings():
+            with mlflow_settings():
                 writer.finish()
         except Exception as error:  # whatever it is, the work goes on
-            self._problem = _explain(error)
-
-
-@contextmanager
-def _mlflow_settings() -> Iterator[None]:
-    """Short waits and silence, for our own calls only."""
-    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    os.environ.update(added)
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _explain(error: Exception) -> str:
-    """The innermost cause, in one line without secrets: MLflow's errors quote the whole address."""
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
-    lines = str(cause).strip().splitlines() or [""]
-    return without_secrets(f"{type(cause).__name__}: {lines[0]}")[:300]
+            self._problem = explain(error)

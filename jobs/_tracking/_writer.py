@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionlake.udfs._mlflow import without_secrets
+
 from ._database import DATABASE, create_database, sqlite_uri
 
 if TYPE_CHECKING:
@@ -149,8 +151,3 @@ def _allowed(name: str) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def without_secrets(text: str) -> str:
-    """The text without the user, password and query of an address."""
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", re.sub(r"://[^/\s]*@", "://", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
 from toy_networks import LABELS, SIDE, Grid, Plain, Queries, card_text, changed, save, save_onnx
+from toy_registry import Registry
 from toy_transformers import save_detr, save_grounding_dino, save_mask2former, save_rt_detr, save_segformer
 
 from visionlake.udfs.detector_types import DetectOptions
@@ -110,3 +112,22 @@ def mask2former(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
 @pytest.fixture(scope="session")
 def mask2former_semantic(mask2former: DetectOptions) -> DetectOptions:
     return changed(mask2former, task="semantic", score_threshold=None)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="session")
+def registered_grid(grid: DetectOptions, registry: Registry) -> DetectOptions:
+    return registry.add("toy", Path(str(grid.weights)).parent, alias="champion")
+
+
+@pytest.fixture
+def registered(
+    registered_grid: DetectOptions, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> DetectOptions:
+    """The first network, fetched by its alias into a home that is not the user's."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
+    return registered_grid

@@ -20,7 +20,20 @@ def builtin() -> DetectOptions:
     return DetectOptions(backend="builtin", device="cpu")
 
 
-@pytest.fixture(params=["grid", "grid_onnx", "plain", "queries", "ssd", "detr", "rt_detr", "grounding_dino", "builtin"])
+@pytest.fixture(
+    params=[
+        "grid",
+        "grid_onnx",
+        "plain",
+        "queries",
+        "ssd",
+        "detr",
+        "rt_detr",
+        "grounding_dino",
+        "registered",
+        "builtin",
+    ]
+)
 def options(request: pytest.FixtureRequest) -> DetectOptions:
     """A case for every backend, and for every kind of head."""
     return request.getfixturevalue(request.param)

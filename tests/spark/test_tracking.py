@@ -19,7 +19,7 @@ import pytest
 from visionlake.errors import ConfigError
 from visionlake.jobs._config import TrackingConfig
 from visionlake.jobs._tracking import Tracker, make_tracker
-from visionlake.jobs._tracking._writer import without_secrets
+from visionlake.udfs._mlflow import without_secrets
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

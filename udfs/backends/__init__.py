@@ -2,6 +2,9 @@
 
 It may have `IMPORTS`, a tuple of names of large modules. The workers of a local session are then forked from a process
 that has them, and share their memory: importing them must neither start threads nor ask for a GPU.
+
+It may have `pin(options)`, which is asked once when a run begins. It returns options whose `model`, if what that names
+may come to mean another one, is replaced by a name that does not. Raises ModelError.
 """
 
 from __future__ import annotations
