@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ._errors import ModelError
@@ -14,6 +15,7 @@ from ._resize import has_extent, prepare, to_picture
 from .cards import Card
 from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 from .hashing import file_digest
+from .masks import Mask, paste_mask, sample_mask
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,7 @@ def describe_file(path: Path, card: Card, *, declared: Mapping[str, Any] | None 
             "max_instances": card.head.max_instances,
             "classes": None,
         },
+        tasks=("detection", "instance") if card.head.masks else ("detection",),
     )
 
 
@@ -77,6 +80,7 @@ class CardedDetector:
             nms_iou=settings["nms_iou"],
             max_instances=settings["max_instances"],
             labels=None if classes is None else tuple(card.labels.index(label) for label in classes),
+            masks=settings["task"] == "instance",
         )
         self._network, self._device = network, device
         shape = (1, 3, 1, 1)
@@ -120,8 +124,23 @@ class CardedDetector:
         before = found.boxes.double().numpy()
         boxes = to_picture(before, prepared)
         kept = has_extent(boxes) | ~has_extent(before)  # what is empty by itself is for the gate to find
-        return Instances(
-            boxes=boxes[kept],
-            scores=found.scores.double().numpy()[kept],
-            label_ids=found.labels.numpy()[kept] + self.first_label_id,
+        scores, label_ids = found.scores.double().numpy()[kept], found.labels.numpy()[kept] + self.first_label_id
+        if found.masks is None:
+            return Instances(boxes=boxes[kept], scores=scores, label_ids=label_ids)
+        moved = (before - [prepared.left, prepared.top] * 2) / ([prepared.scale_x, prepared.scale_y] * 2)
+        masks = [self._mask(found.masks[place], moved[place], prepared) for place in np.flatnonzero(kept)]
+        return Instances.of_masks(masks, scores=scores.tolist(), label_ids=label_ids.tolist())
+
+    def _mask(self, mask: torch.Tensor, box: npt.NDArray[np.float64], prepared: Prepared) -> Mask | None:
+        """A mask of the network at the size of the picture; `box` is that of its object, also beyond the edges."""
+        size = (prepared.height_px, prepared.width_px)
+        if self.card.head.masks == "box":
+            return paste_mask(mask, box, size=size)
+        down, across = mask.shape[0] / self.card.input.height_px, mask.shape[1] / self.card.input.width_px
+        return sample_mask(
+            mask,
+            size=size,
+            scale=(prepared.scale_y * down, prepared.scale_x * across),
+            shift=(prepared.top * down, prepared.left * across),
+            box=box if self.card.head.masks == "prototypes" else None,
         )

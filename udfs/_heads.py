@@ -6,11 +6,15 @@ centre offset and log size in strides, objectness, then the scores of the classe
 `detr`: Carion et al., End-to-End Object Detection with Transformers (arXiv:2005.12872), and those that follow it. Per
 query the logits of the labels, and centre and size as shares of the input. With a background label the scores are a
 softmax over all; without one each label has a sigmoid of its own (Deformable DETR, arXiv:2010.04159).
+
+Masks follow the rest of the output: likelihoods over the box of each object ("box": He et al., Mask R-CNN,
+arXiv:1703.06870), logits over the input ("input"), or factors of grids over the input, which come last ("prototypes":
+Bolya et al., YOLACT, arXiv:1904.02689).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,15 +34,20 @@ class Choice:
     nms_iou: float | None
     max_instances: int
     labels: tuple[int, ...] | None = None  # positions of those to keep
+    masks: bool = False  # whether they are wanted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Boxes (N x 4, input pixels), scores and positions of labels, on the CPU, best first."""
+    """Boxes (N x 4, input pixels), scores and positions of labels, on the CPU, best first.
+
+    `masks` (N x rows x columns) are likelihoods over the boxes or logits over the input, as the card says; or None.
+    """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     labels: torch.Tensor
+    masks: torch.Tensor | None = None
 
 
 def find(output: Any, card: Card, choice: Choice, *, count: int) -> list[Found]:
@@ -46,10 +55,18 @@ def find(output: Any, card: Card, choice: Choice, *, count: int) -> list[Found]:
     found = list(_HEADS[card.head.kind](output, card, choice))
     if len(found) != count:
         raise ModelError(f"model {card.name}@{card.version} gave {len(found)} results for {count} pictures")
-    return [_chosen(*each, card=card, choice=choice) for each in found]
+    return [_chosen(each, card=card, choice=choice) for each in found]
 
 
-Candidates = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Boxes (N x 4), scores and labels of one picture; `places` are their masks', which `masks` makes of some."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+    masks: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def _yolox(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
@@ -74,15 +91,17 @@ def _yolox(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
         yield _labelled(boxes, kept[:, 4:5] * kept[:, 5:], card, choice)
 
 
-def _labelled(boxes: torch.Tensor, scores: torch.Tensor, card: Card, choice: Choice) -> Candidates:
+def _labelled(
+    boxes: torch.Tensor, scores: torch.Tensor, card: Card, choice: Choice, *, masks: torch.Tensor | None = None
+) -> Candidates:
     """Candidates from the scores (boxes x labels): each box with its best label, or once for each likely one."""
+    make = None if masks is None else masks.__getitem__
     if card.head.many_labels:
         place, label = (scores > choice.score_threshold).nonzero(as_tuple=True)
-        return boxes[place], scores[place, label], label
-    if not len(scores):
-        return boxes, scores.new_zeros(0), scores.new_zeros(0, dtype=torch.long)
-    best, label = scores.max(dim=1)
-    return boxes, best, label
+        return Candidates(boxes=boxes[place], scores=scores[place, label], labels=label, places=place, masks=make)
+    every = torch.arange(len(scores), device=scores.device)
+    best, label = scores.max(dim=1) if len(scores) else (scores.new_zeros(0), every)
+    return Candidates(boxes=boxes, scores=best, labels=label, places=every, masks=make)
 
 
 @lru_cache(maxsize=8)
@@ -98,43 +117,63 @@ def _grid(width: int, height: int, strides: Sequence[int]) -> tuple[torch.Tensor
 
 def _plain(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     """Candidates where the network puts out boxes, scores and labels: batched and padded, or one set a picture."""
-    names = ("boxes", "scores", "labels")
+    further = ("masks", "prototypes") if card.head.masks == "prototypes" else ("masks",) if card.head.masks else ()
+    names = ("boxes", "scores", "labels", *further)
     sets: list[Sequence[Any]]
     if isinstance(output, Mapping):
         output = [output.get(name) for name in names]
-    if _are_tensors(output) and output[0].ndim == 3:
+    if _are_tensors(output, len(names)) and output[0].ndim == 3:
         sets = list(zip(*output, strict=True))
     elif isinstance(output, list | tuple):
         sets = [[each.get(name) for name in names] if isinstance(each, Mapping) else each for each in output]
     else:
         sets = [()]
     for each in sets:
-        if not _are_tensors(each) or each[0].shape != (len(each[1]), 4) or each[1].shape != each[2].shape:
-            raise ModelError(
-                f"model {card.name}@{card.version} gave something else than the boxes (N x 4), scores (N) and labels "
-                "(N) of each picture that its card promises"
-            )
-        boxes, scores, labels = each
+        if not _are_tensors(each, len(names)) or each[0].shape != (len(each[1]), 4) or each[1].shape != each[2].shape:
+            raise _unlike(card, "the boxes (N x 4), scores (N) and labels (N) of each picture")
+        boxes, scores, labels, *masks = each
         _check_numbers(scores, card)
         kept = scores > choice.score_threshold
         if card.head.background_id is not None:
             kept &= labels != card.head.background_id
             labels = labels - (labels > card.head.background_id).to(labels.dtype)
         _check_numbers(boxes[kept], card)
-        yield boxes[kept].float(), scores[kept].float(), labels[kept].long()
+        yield Candidates(
+            boxes=boxes[kept].float(),
+            scores=scores[kept].float(),
+            labels=labels[kept].long(),
+            places=kept.nonzero()[:, 0],
+            masks=_mask_maker(masks, card, count=len(boxes)) if choice.masks else None,
+        )
+
+
+def _mask_maker(found: Sequence[torch.Tensor], card: Card, *, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What makes the masks at some places. Raises ModelError for masks of another form than the card says."""
+    masks = found[0].squeeze(1) if found[0].ndim == 4 else found[0]
+    if card.head.masks == "prototypes":
+        factors, grids = masks, found[1]
+        if grids.ndim != 3 or factors.shape != (count, len(grids)):
+            raise _unlike(card, "factors (N x P) and prototypes (P x rows x columns)")
+        return lambda places: torch.einsum("np,phw->nhw", factors[places].float(), grids.float())
+    if masks.ndim != 3 or len(masks) != count:
+        raise _unlike(card, "masks (N x rows x columns)")
+    return masks.__getitem__
 
 
 def _detr(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     """Candidates where a query stands for one object or none."""
+    has_masks = card.head.masks is not None
     if isinstance(output, Mapping):
-        output = [output.get("logits"), output.get("pred_boxes")]
+        output = [output.get("logits"), output.get("pred_boxes"), *([output.get("pred_masks")] if has_masks else [])]
     background = card.head.background_id
     columns = len(card.labels) + (background is not None)
-    if not _are_tensors(output, 2) or output[1].shape != (*output[0].shape[:2], 4) or output[0].shape[2:] != (columns,):
-        shapes = [tuple(each.shape) for each in output] if _are_tensors(output, 2) else type(output).__name__
+    count = 2 + has_masks
+    is_right = _are_tensors(output, count) and output[1].shape == (*output[0].shape[:2], 4)
+    if not is_right or output[0].shape[2:] != (columns,):
+        shapes = [tuple(each.shape) for each in output] if _are_tensors(output, count) else type(output).__name__
         raise ModelError(
             f"model {card.name}@{card.version} gave {shapes}; its card promises logits (pictures, queries, {columns}) "
-            "and boxes (pictures, queries, 4)"
+            f"and boxes (pictures, queries, 4){', and masks (pictures, queries, rows, columns)' * has_masks}"
         )
     logits, boxes = output[0].float(), output[1].float()
     _check_numbers(logits, card)
@@ -147,16 +186,21 @@ def _detr(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     size = boxes.new_tensor([card.input.width_px, card.input.height_px])
     centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
     corners = torch.cat([centre - half, centre + half], dim=-1)
-    for picture_boxes, picture_scores in zip(corners, scores, strict=True):
-        yield _labelled(picture_boxes, picture_scores, card, choice)
+    masks = output[2] if choice.masks else [None] * len(corners)
+    for picture_boxes, picture_scores, picture_masks in zip(corners, scores, masks, strict=True):
+        yield _labelled(picture_boxes, picture_scores, card, choice, masks=picture_masks)
 
 
 _HEADS = {"yolox": _yolox, "boxes_scores_labels": _plain, "detr": _detr}
 
 
-def _are_tensors(values: Any, count: int = 3) -> bool:
+def _are_tensors(values: Any, count: int) -> bool:
     is_right = isinstance(values, list | tuple) and len(values) == count
     return is_right and all(isinstance(value, torch.Tensor) for value in values)
+
+
+def _unlike(card: Card, promised: str) -> ModelError:
+    return ModelError(f"model {card.name}@{card.version} gave something else than {promised} that its card promises")
 
 
 def _check_numbers(values: torch.Tensor, card: Card) -> None:
@@ -167,9 +211,9 @@ def _check_numbers(values: torch.Tensor, card: Card) -> None:
         )
 
 
-def _chosen(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, *, card: Card, choice: Choice) -> Found:
-    above = scores > choice.score_threshold
-    boxes, scores, labels = boxes[above], scores[above], labels[above]
+def _chosen(given: Candidates, *, card: Card, choice: Choice) -> Found:
+    above = given.scores > choice.score_threshold
+    boxes, scores, labels, places = (each[above] for each in (given.boxes, given.scores, given.labels, given.places))
     if choice.nms_iou is not None and len(boxes):
         if card.head.class_wise_nms:
             kept = batched_nms(boxes, scores, labels, choice.nms_iou)
@@ -180,4 +224,7 @@ def _chosen(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, *, 
     if choice.labels is not None:
         kept = kept[torch.isin(labels[kept], torch.tensor(choice.labels, device=labels.device))]
     kept = kept[: choice.max_instances]
-    return Found(boxes=boxes[kept].cpu(), scores=scores[kept].cpu(), labels=labels[kept].cpu())
+    masks = given.masks(places[kept]).cpu() if given.masks else None
+    if masks is not None:
+        _check_numbers(masks, card)
+    return Found(boxes=boxes[kept].cpu(), scores=scores[kept].cpu(), labels=labels[kept].cpu(), masks=masks)

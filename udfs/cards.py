@@ -4,7 +4,7 @@
 - `[input]`: width_px, height_px, layout, channels, scale, mean, std, batch, max_batch. The network is given
   `(pixel * scale - mean) / std`, pixels from 0 to 255.
 - `[resize]`: mode, pad_value, placement, rounding, interpolation, antialias.
-- `[head]`: kind, strides, labels (or labels_file, a label a line), first_label_id, background_id, many_labels,
+- `[head]`: kind, masks, strides, labels (or labels_file, a label a line), first_label_id, background_id, many_labels,
   class_wise_nms, nms_iou, max_instances, score_threshold.
 """
 
@@ -61,6 +61,9 @@ class HeadCard(_Section):
     """What the network's output means, and how boxes are chosen from it."""
 
     kind: Literal["yolox", "boxes_scores_labels", "detr"]
+    masks: Literal["box", "input", "prototypes"] | None = Field(
+        default=None, description="what the masks that it puts out are a grid over; unset: there are none"
+    )
     strides: tuple[Annotated[int, Field(gt=0)], ...] = ()
     labels: tuple[str, ...] = ()
     labels_file: str | None = None
@@ -74,6 +77,10 @@ class HeadCard(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        fitting = {"yolox": (None,), "detr": (None, "input")}.get(self.kind, (None, "box", "input", "prototypes"))
+        if self.masks not in fitting:
+            allowed = " or ".join(repr(each) for each in fitting if each) or "none"
+            raise ValueError(f"masks = {self.masks!r}: allowed with kind = {self.kind!r} is {allowed}")
         if self.kind == "yolox" and not self.strides:
             raise ValueError("kind = 'yolox' wants strides, for example [8, 16, 32]")
         if self.kind == "detr" and self.background_id is not None and not 0 <= self.background_id <= len(self.labels):

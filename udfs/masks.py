@@ -76,6 +76,33 @@ def paste_mask(shares: torch.Tensor, box: npt.NDArray[np.float64], *, size: tupl
     return find_mask((found >= 0.5).cpu().numpy(), size=size, offset=(top, left))
 
 
+def sample_mask(
+    grid: torch.Tensor,
+    *,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    shift: tuple[float, float],
+    box: npt.NDArray[np.float64] | None = None,
+) -> Mask | None:
+    """The mask of an object from its logits (rows x columns) on a grid over more than the picture.
+
+    A point (y, x) of the picture, of `size` (height, width), lies at `(y, x) * scale + shift` of the grid, whose cells
+    have sides of 1. A pixel is on where the logit at its centre is above 0 and, with a `box`, its centre inside.
+    """
+    import torch
+
+    top, left, (bottom, right) = 0, 0, size
+    if box is not None:
+        left, top, right, bottom = (max(0, int(np.ceil(edge - 0.5))) for edge in box.tolist())
+        bottom, right = min(bottom, size[0]), min(right, size[1])
+    if bottom <= top or right <= left:
+        return None
+    rows = (torch.arange(top, bottom, device=grid.device) + 0.5) * scale[0] + shift[0] - 0.5
+    columns = (torch.arange(left, right, device=grid.device) + 0.5) * scale[1] + shift[1] - 0.5
+    found = _interpolated(_interpolated(grid.float(), rows, dim=-2), columns, dim=-1)
+    return find_mask((found > 0).cpu().numpy(), size=size, offset=(top, left))
+
+
 def in_bands(grid: torch.Tensor, *, size: tuple[int, int], extent: Extent | None = None) -> Iterator[torch.Tensor]:
     """A grid of values (layers x rows x columns) at the `size` (height, width) of the picture, some rows at a time.
 
