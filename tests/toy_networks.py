@@ -13,6 +13,7 @@ from torch import nn
 
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detector_types import DetectOptions, Instances
+from visionlake.udfs.views import load_detector
 
 SIDE, STRIDES, LABELS = 64, (8, 16), ("ant", "bee", "cow")
 
@@ -99,13 +100,13 @@ def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
 
 
 def detect(options: DetectOptions, *images: Image.Image, together: bool = True) -> list[Instances]:
-    detector = find_backend(options.backend).load(options)
+    detector = load_detector(find_backend(options.backend), options)
     prepared = [detector.prepare(image) for image in images]
     if not together:
         return [detector.detect([one])[0] for one in prepared]
     alike: dict[tuple[int, ...], list[int]] = {}
     for place, one in enumerate(prepared):
-        alike.setdefault(one.pixels.shape, []).append(place)
+        alike.setdefault(one.bucket, []).append(place)
     found: dict[int, Instances] = {}
     for places in alike.values():
         found |= zip(places, detector.detect([prepared[place] for place in places]), strict=True)

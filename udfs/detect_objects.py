@@ -13,8 +13,9 @@ from PIL import Image
 from ._errors import MediaError, ModelError
 from ._watched import Watched
 from .backends import find_backend
-from .detector_types import DetectOptions, Detector, Instances, Prepared
+from .detector_types import Batched, DetectOptions, Detector, Instances
 from .stored_picture import open_stored
+from .views import load_detector
 
 MAX_ROWS = 256
 MAX_SIZES = 8  # of pictures that wait for others of their size
@@ -54,10 +55,10 @@ def detect_objects(
             except MediaError as error:
                 rows.append((row, {"error": error.as_row()}))
                 continue
-            alike = waiting.setdefault(prepared.pixels.shape, [])
+            alike = waiting.setdefault(prepared.bucket, [])
             alike.append(_Waiting(row=row, prepared=prepared))
             if len(alike) == model.batch_size:
-                rows += _labelled(model, waiting.pop(prepared.pixels.shape))
+                rows += _labelled(model, waiting.pop(prepared.bucket))
             elif len(waiting) > MAX_SIZES:
                 rows += _labelled(model, waiting.pop(next(iter(waiting))))
         if len(rows) >= MAX_ROWS:
@@ -74,7 +75,7 @@ class _Waiting:
     """A picture on its way into a batch, and the columns that it came with."""
 
     row: pd.DataFrame
-    prepared: Prepared
+    prepared: Batched
 
 
 class _Model:
@@ -89,10 +90,10 @@ class _Model:
     def batch_size(self) -> int:
         return self._loaded().batch_size
 
-    def prepare(self, picture: Image.Image) -> Prepared:
+    def prepare(self, picture: Image.Image) -> Batched:
         return self._loaded().prepare(picture)
 
-    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+    def detect(self, batch: Sequence[Batched]) -> list[Instances]:
         detector = self._loaded()
         assert self._thread is not None
         return self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
@@ -116,7 +117,7 @@ class _Model:
     def _load(self) -> Detector:
         """Load what the id names: whoever planned the work may have seen other files than there are here and now."""
         backend = find_backend(self._options.backend)
-        detector = backend.load(self._options)
+        detector = load_detector(backend, self._options)
         if (found := backend.describe(self._options).model_id(self._options)) != self._id:
             raise ModelError(f"its files are those of {found} here: they were replaced, or are not the same everywhere")
         return detector

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from PIL import Image
 
 from ._errors import ModelError
 from .masks import Mask
+from .view_options import ViewOptions
 
 Precision = Literal["float32", "bfloat16"]
 Task = Literal["detection", "instance", "semantic", "panoptic"]
@@ -42,6 +43,7 @@ class DetectOptions:
     nms_iou: float | None = None
     max_instances: int | None = None
     classes: tuple[str, ...] | None = None
+    views: ViewOptions = field(default_factory=ViewOptions)
 
 
 def _unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) -> str:
@@ -66,10 +68,10 @@ class ModelInfo:
     tasks: tuple[Task, ...] = ("detection",)  # what it can do; of the kinds of segmentation the best one first
 
     def resolved(self, options: DetectOptions) -> dict[str, Any]:
-        """The settings that can change the output: those of `options`, else the model's own.
+        """The settings that can change the output: those of `options`, else the model's own; and what is set of views.
 
         Raises ModelError for a setting that the backend does not declare (it would be ignored), for classes that the
-        model does not have, and for a task that it cannot do.
+        model does not have, for a task that it cannot do, and for views that cannot be.
         """
         if unknown := sorted({*(options.classes or ())} - {*self.labels}):
             raise ModelError(_unknown_classes(unknown, self.labels, of=self.name))
@@ -78,7 +80,12 @@ class ModelInfo:
         if ignored := [n for n in (*_SOURCES, *_CHOICES) if chosen[n] is not None and n not in heeded]:
             raise ModelError(f"backend {options.backend!r} has no setting {', '.join(ignored)}; leave it out")
         given = {name: chosen[name] for name in self.declared if chosen.get(name) is not None}
-        return {**self.declared, **given, "task": self._task(options.task)}
+        task, views = self._task(options.task), options.views.changed()
+        if views and task != "detection":
+            raise ModelError(
+                f"{', '.join(views)}: views are for boxes, and cannot be put together again with task {task!r}"
+            )
+        return {**views, **self.declared, **given, "task": task}
 
     def _task(self, wanted: str) -> Task:
         for task in self.tasks:
@@ -93,7 +100,7 @@ class ModelInfo:
     def model_id(self, options: DetectOptions) -> str:
         """`name@version:digest`. Settings as the model declares them are left out, so that new ones change no id."""
         declared = {**self.declared, "task": "detection"}
-        changed = {n: v for n, v in self.resolved(options).items() if v != declared[n]}
+        changed = {n: v for n, v in self.resolved(options).items() if n not in declared or v != declared[n]}
         text = json.dumps({"digests": dict(self.digests), "settings": changed}, sort_keys=True)
         return f"{self.name}@{self.version}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -112,6 +119,11 @@ class Prepared:
     scale_y: float
     left: float
     top: float
+
+    @property
+    def bucket(self) -> tuple[int, ...]:
+        """What pictures of a batch have in common: the size of the input."""
+        return self.pixels.shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,20 +159,42 @@ class Instances:
         )
 
 
-class Detector(Protocol):
-    """A loaded model. Prepared pictures of equal size may share a batch."""
+class Batched(Protocol):
+    """A picture that is ready for a detector. Only those with the same `bucket` may share a batch."""
+
+    @property
+    def width_px(self) -> int:
+        """Of the picture."""
+        ...
+
+    @property
+    def height_px(self) -> int:
+        """Of the picture."""
+        ...
+
+    @property
+    def bucket(self) -> tuple[int, ...]:
+        """What the pictures of a batch have in common."""
+        ...
+
+
+_Ready = TypeVar("_Ready", bound=Batched)
+
+
+class Detector(Protocol[_Ready]):
+    """A loaded model."""
 
     labels: tuple[str, ...]
     first_label_id: int
     batch_size: int
     """Pictures that it is given together."""
 
-    def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture (RGB) as the network wants it."""
+    def prepare(self, picture: Image.Image) -> _Ready:
+        """The picture (RGB) as the detector wants it."""
         ...
 
-    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
-        """What is in each picture of a batch, all of equal input size."""
+    def detect(self, batch: Sequence[_Ready]) -> list[Instances]:
+        """What is in each picture of a batch, all of one bucket."""
         ...
 
 

@@ -1,5 +1,6 @@
 """A pipeline file is checked as a whole, and says what is wrong in its user's words."""
 
+import pickle
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from visionlake.errors import ConfigError, UsageError
 from visionlake.jobs._config import load_pipeline, resolve_lake, resolved
 from visionlake.jobs._fields import parse_fps
+from visionlake.udfs.view_options import ViewOptions
 
 STAGE = """
 from typing import Literal
@@ -123,6 +125,25 @@ def test_settings_that_leave_out_what_another_stage_reads_are_refused(tmp_path: 
     with pytest.raises(ConfigError, match=r'extract_frames.image_format = "none": \[detect_objects.small\] needs what'):
         load_pipeline(path)
     assert load_pipeline(path, overrides=["extract_frames.image_format=png"]).stage_names[-1] == "detect_objects.small"
+
+
+def test_views_of_a_detector(tmp_path: Path) -> None:
+    head = 'lake = "l"\n[detect_objects.small]\nbackend = "builtin"\n'
+    text = 'tile_width_px = 640\ntile_height_px = 480\nbeside_tiles = "nothing"\nscales = [1, 1.25]\n'
+    configs: list[Any] = [load_pipeline(write(tmp_path, each, head=head)).stages[0][1] for each in (text, "")]
+    options, plain = (config.options() for config in configs)
+    assert plain.views == ViewOptions()
+    assert options.views == ViewOptions(
+        tile_width_px=640, tile_height_px=480, beside_tiles="nothing", scales=(1.0, 1.25)
+    )
+    assert pickle.loads(pickle.dumps(options)) == options  # it goes to the workers
+    for wrong, message in (
+        ('flips = "vertical"', 'small.flips = "vertical": allowed is "none" or "horizontal"'),
+        ("scales = [1, 9]", r"small.scales\[1\] = 9: allowed is a list, each a number from 0.1 to 4.0"),
+        ("tile_height_px = 8", "small.tile_height_px = 8: allowed is a whole number at least 32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_pipeline(write(tmp_path, wrong, head=head))
 
 
 def test_numbers_may_be_whole_where_a_fraction_is_possible(folder: Path) -> None:
