@@ -17,6 +17,7 @@ from visionlake.errors import ConfigError, UsageError
 from visionlake.udfs._mlflow import without_secrets
 
 from ._fields import TomlFloat, describe_field
+from ._ontology import OntologySection
 from ._stage import Input, Observer, Settings, Stage, StageConfig
 from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
 
@@ -26,7 +27,7 @@ _Complaint = Callable[[str, object, str], None]
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _CATALOG_AND_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 _INSTANCE = re.compile(r"[A-Za-z0-9][\w-]{0,49}")
-_NOT_STAGES = ("lake", "mlflow", "spark", "stage_files")
+_NOT_STAGES = ("lake", "mlflow", "ontology", "spark", "stage_files")
 
 
 class TrackingConfig(BaseModel):
@@ -119,8 +120,12 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
     elif not isinstance(lake, str) or not lake.strip():
         wrong("lake", lake, "allowed is text: a folder, a URI (s3a://...) or catalog.schema")
     configs: dict[str, StageConfig] = {}
+    is_shared = "ontology" in data and _section(OntologySection, data, "ontology", path.parent, wrong) is not None
     for stage in stages:
         sections = data if stage.instance is None else data[stage.name]
+        if is_shared and "ontology" in stage.config.model_fields:
+            name = stage.instance or stage.name
+            sections = {**sections, name: {"ontology": data["ontology"], **sections[name]}}
         config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
         if config is not None:
             configs[stage.label] = config

@@ -17,6 +17,7 @@ from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import without_secrets
 from visionlake.udfs.detector_types import DetectOptions
 
+from ._ontology import OntologySection
 from ._stage import Input, StageConfig, setting
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class LabelConfig(StageConfig):
     classes: tuple[str, ...] | None = setting(
         None, affects_output=False, min_length=1, description="labels to keep; unset: all"
     )
+    ontology: OntologySection | None = setting(
+        None, affects_output=False, description="classes, aliases and what to drop; unset: [ontology], or as the model"
+    )
     max_pixels: int = setting(89_478_485, affects_output=False, gt=0, description="pixels of a stored picture")
     batch_limit_s: float = setting(
         120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
@@ -96,7 +100,8 @@ class LabelConfig(StageConfig):
     def options(self) -> DetectOptions:
         """The settings as backends take them."""
         names = {each.name for each in fields(DetectOptions)} & {*type(self).model_fields}
-        return DetectOptions(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in names - {"ontology"}}
+        return DetectOptions(**values, ontology=self.ontology.ontology() if self.ontology else None)
 
 
 _Config = TypeVar("_Config", bound=LabelConfig)

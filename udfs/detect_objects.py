@@ -14,6 +14,7 @@ from ._errors import MediaError, ModelError
 from ._watched import Watched
 from .backends import find_backend
 from .detector_types import Batched, DetectOptions, Detector, Instances
+from .masks import Mask, union_of
 from .stored_picture import open_stored
 from .views import load_detector
 
@@ -85,6 +86,7 @@ class _Model:
         self._id, self._limit_s, self._options = model_id, limit_s, options
         self._detector: Detector | None = None
         self._thread: Watched | None = None
+        self._names: dict[int, tuple[int, str | None] | None] = {}
 
     @property
     def batch_size(self) -> int:
@@ -98,10 +100,20 @@ class _Model:
         assert self._thread is not None
         return self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
 
-    def label(self, label_id: int) -> str | None:
-        detector = self._loaded()
-        place = label_id - detector.first_label_id
-        return detector.labels[place] if 0 <= place < len(detector.labels) else None
+    def label(self, label_id: int) -> tuple[int, str | None] | None:
+        """Id and name that a label is stored with; the name is None for one that the model does not have.
+
+        None for one that the ontology drops.
+        """
+        if label_id not in self._names:
+            detector, ontology = self._loaded(), self._options.ontology
+            place = label_id - detector.first_label_id
+            name = detector.labels[place] if 0 <= place < len(detector.labels) else None
+            if name is None or ontology is None:
+                self._names[label_id] = label_id, name
+            else:
+                self._names[label_id] = ontology.mapping([name])[name]
+        return self._names[label_id]
 
     def _loaded(self) -> Detector:
         """Loaded for the first picture, kept for the process's further tasks; another model takes its place."""
@@ -161,30 +173,38 @@ def _labelled(model: _Model, waiting: Sequence[_Waiting]) -> list[_Row]:
     ]
 
 
-def _instances(found: Instances, label: Callable[[int], str | None]) -> list[dict[str, Any]] | None:
+_Naming = Callable[[int], tuple[int, str | None] | None]
+
+
+def _instances(found: Instances, naming: _Naming) -> list[dict[str, Any]] | None:
     """The objects; none at all where only regions were asked for."""
     if found.regions is not None and found.masks is None:
         return None
     names = ("x_min", "y_min", "x_max", "y_max")
     masks = found.masks or [None] * len(found.scores)
+    values = zip(found.label_ids.tolist(), found.scores.tolist(), found.boxes.tolist(), masks, strict=True)
     return [
         {
-            "label_id": label_id, "label": label(label_id), "score": score,
-            "box": dict(zip(names, box, strict=True)),
+            "label_id": meant[0], "label": meant[1], "score": score, "box": dict(zip(names, box, strict=True)),
             "area_px": mask and mask.area_px, "mask": mask and mask.rle,
         }
-        for label_id, score, box, mask in zip(
-            found.label_ids.tolist(), found.scores.tolist(), found.boxes.tolist(), masks, strict=True
-        )
+        for label_id, score, box, mask in values
+        if (meant := naming(label_id)) is not None
     ]  # fmt: skip
 
 
-def _regions(found: Instances, label: Callable[[int], str | None]) -> list[dict[str, Any]] | None:
+def _regions(found: Instances, naming: _Naming) -> list[dict[str, Any]] | None:
+    """The classes; those that have become one, as one."""
     if found.regions is None:
         return None
+    parts: dict[tuple[int, str | None], list[Mask]] = {}
+    for label_id, mask in zip(found.regions.label_ids.tolist(), found.regions.masks, strict=True):
+        if (meant := naming(label_id)) is not None:
+            parts.setdefault(meant, []).append(mask)
+    together = {meant: union_of(masks) for meant, masks in parts.items()}
     return [
-        {"label_id": label_id, "label": label(label_id), "area_px": mask.area_px, "mask": mask.rle}
-        for label_id, mask in zip(found.regions.label_ids.tolist(), found.regions.masks, strict=True)
+        {"label_id": label_id, "label": label, "area_px": mask.area_px, "mask": mask.rle}
+        for (label_id, label), mask in together.items()
     ]
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ._errors import ModelError
 from .masks import Mask
+from .ontology import Ontology
 from .view_options import ViewOptions
 
 Precision = Literal["float32", "bfloat16"]
@@ -44,6 +45,7 @@ class DetectOptions:
     max_instances: int | None = None
     classes: tuple[str, ...] | None = None
     views: ViewOptions = field(default_factory=ViewOptions)
+    ontology: Ontology | None = None
 
 
 def _unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) -> str:
@@ -85,7 +87,17 @@ class ModelInfo:
             raise ModelError(
                 f"{', '.join(views)}: views are for boxes, and cannot be put together again with task {task!r}"
             )
-        return {**views, **self.declared, **given, "task": task}
+        renamed = self._renamed(options)
+        ontology = {"ontology": renamed} if renamed else {}
+        return {**views, **ontology, **self.declared, **given, "task": task}
+
+    def _renamed(self, options: DetectOptions) -> list[tuple[str, tuple[int, str] | None]]:
+        """What the ontology makes of the labels; nothing where it leaves them as they are."""
+        if options.ontology is None:
+            return []
+        found = options.ontology.mapping(options.classes or self.labels)
+        own = {label: (self.first_label_id + place, label) for place, label in enumerate(self.labels)}
+        return [] if all(own[label] == meant for label, meant in found.items()) else sorted(found.items())
 
     def _task(self, wanted: str) -> Task:
         for task in self.tasks:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .rle import Rle, encode_mask
+from .rle import Rle, decode_mask, encode_mask
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,15 @@ def find_mask(
         area_px=int(np.count_nonzero(tight)),
         box=(float(x), float(y), float(x + tight.shape[1]), float(y + tight.shape[0])),
     )
+
+
+def union_of(masks: Sequence[Mask]) -> Mask:
+    """The mask of all pixels of some masks of one size."""
+    if len(masks) == 1:
+        return masks[0]
+    found = find_mask(reduce(np.logical_or, (decode_mask(mask.rle) for mask in masks)))
+    assert found is not None
+    return found
 
 
 def paste_mask(shares: torch.Tensor, box: npt.NDArray[np.float64], *, size: tuple[int, int]) -> Mask | None:

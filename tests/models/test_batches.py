@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import io
 import time
@@ -18,7 +19,10 @@ from toy_networks import LABELS, pictures
 
 from visionlake.udfs._errors import MediaError, ModelError
 from visionlake.udfs.detect_objects import detect_objects
-from visionlake.udfs.detector_types import DetectOptions, Instances, Prepared
+from visionlake.udfs.detector_types import DetectOptions, Instances, Prepared, Regions
+from visionlake.udfs.masks import find_mask
+from visionlake.udfs.ontology import Ontology
+from visionlake.udfs.rle import decode_mask
 from visionlake.udfs.stored_picture import open_stored
 
 
@@ -133,3 +137,32 @@ def png(image: Image.Image) -> bytes:
     target = io.BytesIO()
     image.save(target, "PNG")
     return target.getvalue()
+
+
+def test_labels_are_those_of_the_ontology_and_regions_of_one_class_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seeing:
+        labels, first_label_id, batch_size = ("car", "lorry", "tree"), 1, 1
+
+        def prepare(self, picture: Image.Image) -> Prepared:
+            pixels = np.asarray(picture)
+            return Prepared(pixels=pixels, width_px=8, height_px=8, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
+
+        def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+            masks = [find_mask(np.arange(64).reshape(8, 8) // 8 == row) for row in (1, 3, 5)]
+            found = Instances.of_masks(masks, scores=[0.9, 0.8, 0.7], label_ids=[3, 2, 1])
+            regions = Regions(label_ids=np.array([1, 2, 3]), masks=tuple(mask for mask in masks if mask))
+            return [dataclasses.replace(found, regions=regions)] * len(batch)
+
+    backend = SimpleNamespace(load=lambda _: Seeing(), describe=lambda _: SimpleNamespace(model_id=lambda _: "o"))
+    monkeypatch.setattr("visionlake.udfs.detect_objects.find_backend", lambda name: backend)
+    ontology = Ontology(classes=("person", "car"), aliases=(("lorry", "car"),), drop=("tree",))
+    (labelled,) = detect_objects(
+        [pd.DataFrame({"image": [png(Image.new("RGB", (8, 8)))]})], columns=["instances", "regions"],
+        options=DetectOptions(backend="seeing", ontology=ontology), model_id="o", max_pixels=100, batch_limit_s=60,
+    )  # fmt: skip
+    assert [(one["label_id"], one["label"], one["score"]) for one in labelled["instances"][0]] == [
+        (1, "car", 0.8), (1, "car", 0.7),
+    ]  # fmt: skip
+    (region,) = labelled["regions"][0]
+    assert (region["label_id"], region["label"], region["area_px"]) == (1, "car", 16)
+    assert np.flatnonzero(decode_mask(region["mask"]).any(axis=1)).tolist() == [1, 3]
