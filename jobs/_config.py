@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from visionlake.errors import ConfigError, UsageError
-from visionlake.udfs._mlflow import without_secrets
+from visionlake.udfs._mlflow import address_without_secrets
 
 from ._fields import TomlFloat, describe_field
 from ._ontology import OntologySection
@@ -36,13 +36,15 @@ class TrackingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     enabled: bool | None = Field(default=None, description="unset: on for a local lake or where tracking_uri is set")
-    tracking_uri: str | None = Field(default=None, min_length=1, description="MLflow's tracking server or database")
+    tracking_uri: str | None = Field(
+        default=None, min_length=1, repr=False, description="MLflow's tracking server or database"
+    )
     experiment: str = Field(default="visionlake", min_length=1, description="name of the experiment")
 
     @field_serializer("tracking_uri")
     def _without_secrets(self, value: str | None) -> str | None:
         """What is printed holds no password."""
-        return value and without_secrets(value)
+        return value and address_without_secrets(value)
 
 
 @dataclass(frozen=True, kw_only=True)

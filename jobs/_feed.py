@@ -113,14 +113,16 @@ def look_of(columns: Sequence[str], *, binary: Collection[str]) -> Column:
 
 def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, producer: str) -> Due:
     """All parents, and as deleted those that only rows of the outputs still know: our own rows, or of any producer."""
+    from pyspark.sql import DataFrame
     from pyspark.sql import functions as F
 
     rows = lake.table(progress.table, version=progress.version)
     parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
-    for table in stage.outputs if known or stage.producer else ():
-        if {*keys} <= {*table.column_names} and lake.exists(table.name):
-            gone = lake.table(table.name).select(*keys).distinct().join(rows, keys, "left_anti")
-            parents = parents.unionByName(gone.withColumn(DELETED, F.lit(True)), allowMissingColumns=True)
+    tables = [table for table in stage.outputs if {*keys} <= {*table.column_names} and lake.exists(table.name)]
+    if tables and (known or stage.producer):
+        labelled = reduce(DataFrame.unionByName, (lake.table(table.name).select(*keys) for table in tables))
+        gone = labelled.distinct().join(rows, keys, "left_anti")
+        parents = parents.unionByName(gone.withColumn(DELETED, F.lit(True)), allowMissingColumns=True)
     missed = _missed_by_others(stage, lake, progress, producer=producer) if stage.producer else None
     if missed is not None:
         parents = parents.join(missed, keys, "left")

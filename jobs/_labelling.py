@@ -14,7 +14,7 @@ from visionlake.errors import ConfigError
 from visionlake.expectations import frames
 from visionlake.expectations._table import ERROR_TYPE, Column
 from visionlake.udfs._errors import ModelError, first_line
-from visionlake.udfs._mlflow import without_secrets
+from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.detector_types import DetectOptions
 
 from ._ontology import OntologySection
@@ -44,7 +44,7 @@ class LabelConfig(StageConfig):
         None, affects_output=False, min_length=1, description="labels in the order of the outputs, for bare weights"
     )
     registry_uri: str | None = setting(
-        None, affects_output=False, min_length=1, description="address of MLflow's registry, for backend mlflow"
+        None, affects_output=False, min_length=1, repr=False, description="address of MLflow's registry, for its models"
     )
     prompts: tuple[str, ...] | None = setting(
         None, affects_output=False, min_length=1, description="what to look for, for models that are told in words"
@@ -95,7 +95,7 @@ class LabelConfig(StageConfig):
     @field_serializer("registry_uri")
     def _without_secrets(self, value: str | None) -> str | None:
         """Records and what is printed hold no password."""
-        return value and without_secrets(value)
+        return value and address_without_secrets(value)
 
     def options(self) -> DetectOptions:
         """The settings as backends take them."""

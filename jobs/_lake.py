@@ -16,7 +16,7 @@ from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Column, Table, View, arrow_schema
 
 from ._config import resolve_lake
-from ._schemas import added_fields, struct_type, to_spark
+from ._schemas import added_fields, fitted, struct_type, to_spark
 
 if TYPE_CHECKING:
     from delta.tables import DeltaTable
@@ -281,11 +281,23 @@ class Lake:
         return DeltaTable.forPath(self.spark, self.path(name))
 
     def _view(self, view: View) -> DataFrame:
-        tables = {name: self.table(name) for name in view.reads}
+        tables = {name: self._as_declared(name) for name in view.reads}
         statement = view.statement(
             {name: f"{{{name}}}" for name in view.reads}, columns={n: frame.columns for n, frame in tables.items()}
         )
         return self.spark.sql(statement, args=None, **tables)
+
+    def _as_declared(self, name: str) -> DataFrame:
+        """A table with the fields that its columns have gained since it was written: a reader may not add them."""
+        from pyspark.sql import functions as F
+
+        rows, declared = self.table(name), declaration(name)
+        if isinstance(declared, View):
+            return rows
+        wanted = {field.name: field.dataType for field in struct_type(declared.ddl).fields}
+        kinds = {field.name: field.dataType for field in rows.schema.fields}
+        values = (fitted(F.col(f"`{n}`"), kind, wanted.get(n, kind)).alias(n) for n, kind in kinds.items())
+        return rows.select(*values)
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable

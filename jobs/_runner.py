@@ -61,7 +61,10 @@ class Decision:
 
 @dataclass(kw_only=True)
 class StageRun:
-    """One stage in one run; `execute` does the work. `limit` bounds the units (media, files) of this run."""
+    """One stage in one run; `execute` does the work. `limit` bounds the units (media, files) of this run.
+
+    `producer` is that of the settings, unless it is given.
+    """
 
     stage: Stage
     config: StageConfig
@@ -72,9 +75,10 @@ class StageRun:
     limit: int | None = None
     rebuild: bool = False
     history: History = field(default_factory=History)
+    producer: str = ""
 
     def __post_init__(self) -> None:
-        self.producer = producer_of(self.stage, self.config)
+        self.producer = self.producer or producer_of(self.stage, self.config)
         self.digest = settings_digest(self.config)
         self.result = StageResult(stage=self.stage.label, status="nothing_new")
         self.total_parents = self.units_done = 0

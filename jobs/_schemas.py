@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType, StructType
 
 
@@ -25,6 +25,27 @@ def to_spark(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: pa.
     import pyarrow as pa
 
     return spark.createDataFrame(pa.Table.from_pylist([*rows], schema=schema))
+
+
+def fitted(value: Column, actual: DataType, wanted: DataType) -> Column:
+    """A value as the wanted type, with null in the fields that structs inside of it have gained."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import ArrayType, StructType
+
+    if actual == wanted:
+        return value
+    if isinstance(actual, ArrayType) and isinstance(wanted, ArrayType):
+        inner, outer = actual.elementType, wanted.elementType
+        return F.transform(value, lambda each: fitted(each, inner, outer))
+    if isinstance(actual, StructType) and isinstance(wanted, StructType):
+        kinds = {field.name: field.dataType for field in actual.fields}
+        parts = [
+            (fitted(value[f.name], kinds[f.name], f.dataType) if f.name in kinds else F.lit(None).cast(f.dataType))
+            .alias(f.name)
+            for f in wanted.fields
+        ]  # fmt: skip
+        return F.when(value.isNotNull(), F.struct(*parts))
+    return value.cast(wanted)
 
 
 def added_fields(actual: DataType, wanted: DataType, *, path: str) -> Iterator[tuple[str, DataType]] | None:

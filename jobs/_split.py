@@ -11,6 +11,7 @@ from visionlake.expectations._table import Column, Metric, Rule, Table
 
 from ._feed import joined_key
 from ._record import Wave
+from ._schemas import fitted, struct_type
 from ._stage import Stage
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ def split_rows(table: Table, staged: DataFrame, wave: Wave) -> Split:
 def _cast(staged: DataFrame, column: Column) -> SparkColumn:
     from pyspark.sql import functions as F
 
-    found = F.col(column.name) if column.name in staged.columns else F.lit(None)
-    return found.cast(column.type).alias(column.name)
+    if column.name not in staged.columns:
+        return F.lit(None).cast(column.type).alias(column.name)
+    actual, wanted = staged.schema[column.name].dataType, struct_type(f"value {column.type}")["value"].dataType
+    return fitted(F.col(column.name), actual, wanted).alias(column.name)
 
 
 def _input_key(wave: Wave, staged: DataFrame) -> SparkColumn:

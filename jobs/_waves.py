@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visionlake.errors import UsageError
+from visionlake.errors import ConfigError, UsageError
 
 from . import _staging
 from ._record import DONE, Wave, producer_of, read_history
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._config import Pipeline
     from ._lake import Lake
+    from ._stage import Stage, StageConfig
 
 
 def list_waves(lake: Lake, *, limit: int | None = None) -> list[dict[str, Any]]:
@@ -60,7 +61,7 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
         status = show_wave(lake, wave_id)["status"]
         raise UsageError(f"wave {wave_id} is {status}; only a wave that waits (stopped or staged) can be decided on")
     named = [(stage, config) for stage, config in pipeline.stages if stage.name == wave.stage]
-    chosen = [pair for pair in named if producer_of(*pair) == wave.producer]
+    chosen = [pair for pair in named if _is_of(wave, *pair)]
     if decision.status == "dropped":
         chosen = chosen or named  # to drop a wave, nothing has to be made again
     if not chosen:
@@ -72,7 +73,10 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
     stage, config = chosen[0]
     reporter = Reporter()
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
-    job = StageRun(stage=stage, config=config, lake=lake, run_id=wave.run_id, reporter=reporter, tracker=tracker)
+    job = StageRun(
+        stage=stage, config=config, lake=lake, run_id=wave.run_id, reporter=reporter, tracker=tracker,
+        producer=wave.producer,
+    )  # fmt: skip
     job.history = read_history(lake, stage=stage.name, producer=wave.producer, staged=[wave_id])
     if job.history.statuses.get(wave_id) in DONE:
         raise UsageError(f"wave {wave_id} is {job.history.statuses[wave_id]} already")
@@ -80,6 +84,14 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
         job.finish(wave, decision=decision)
     finally:
         tracker.close()
+
+
+def _is_of(wave: Wave, stage: Stage, config: StageConfig) -> bool:
+    """Whether a section makes such waves; one whose model cannot be found does not."""
+    try:
+        return producer_of(stage, config) == wave.producer
+    except ConfigError:
+        return False
 
 
 def _all_staged(lake: Lake) -> list[Wave]:

@@ -127,6 +127,9 @@ class CardedDetector:
         scores, label_ids = found.scores.double().numpy()[kept], found.labels.numpy()[kept] + self.first_label_id
         if found.masks is None:
             return Instances(boxes=boxes[kept], scores=scores, label_ids=label_ids)
+        if not has_extent(before).all():
+            named = f"{self.card.name}@{self.card.version}"
+            raise ModelError(f"model {named} gave boxes without an area, which have no masks; look at its weights")
         moved = (before - [prepared.left, prepared.top] * 2) / ([prepared.scale_x, prepared.scale_y] * 2)
         masks = [self._mask(found.masks[place], moved[place], prepared) for place in np.flatnonzero(kept)]
         return Instances.of_masks(masks, scores=scores.tolist(), label_ids=label_ids.tolist())

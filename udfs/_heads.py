@@ -122,7 +122,7 @@ def _plain(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     sets: list[Sequence[Any]]
     if isinstance(output, Mapping):
         output = [output.get(name) for name in names]
-    if _are_tensors(output, len(names)) and output[0].ndim == 3:
+    if _are_tensors(output, len(names)) and output[0].ndim == 3 and len({len(each) for each in output}) == 1:
         sets = list(zip(*output, strict=True))
     elif isinstance(output, list | tuple):
         sets = [[each.get(name) for name in names] if isinstance(each, Mapping) else each for each in output]
@@ -169,6 +169,8 @@ def _detr(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     columns = len(card.labels) + (background is not None)
     count = 2 + has_masks
     is_right = _are_tensors(output, count) and output[1].shape == (*output[0].shape[:2], 4)
+    if is_right and has_masks:
+        is_right = output[2].ndim == 4 and output[2].shape[:2] == output[0].shape[:2]
     if not is_right or output[0].shape[2:] != (columns,):
         shapes = [tuple(each.shape) for each in output] if _are_tensors(output, count) else type(output).__name__
         raise ModelError(

@@ -38,7 +38,6 @@ _ENVIRONMENT = {  # MLflow's own defaults wait for minutes; what the user has se
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 _LOGGERS = ("mlflow", "alembic", "urllib3")
-_SQLITE = "sqlite:///"
 _one_at_a_time = threading.Lock()  # the settings are those of the process
 
 
@@ -101,23 +100,30 @@ def mlflow_settings(*, answer_s: int = _ANSWER_S) -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def explain(error: BaseException) -> str:
-    """The innermost cause, in one line without secrets: MLflow's errors quote the whole address."""
+def explain(error: BaseException, *, secret: str = "") -> str:
+    """The innermost cause, in one line without secrets: MLflow's errors quote the whole address, `secret`."""
     cause = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
     lines = str(cause).strip().splitlines() or [""]
-    return without_secrets(f"{type(cause).__name__}: {lines[0]}")[:300]
+    said = lines[0].replace(secret, address_without_secrets(secret)) if secret else lines[0]
+    return without_secrets(f"{type(cause).__name__}: {said}")[:300]
 
 
 def without_secrets(text: str) -> str:
-    """The text without the user, password and query of an address."""
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", re.sub(r"://[^/\s]*@", "://", text))
+    """The text without the users, passwords and queries of addresses. An `@` in a path is taken for a password's."""
+    return re.sub(r"\?[^\s?=]*=\S*|(?<=/)\?\S*", "", re.sub(r"://\S*@", "://", text))
+
+
+def address_without_secrets(address: str) -> str:
+    """The same of an address by itself, whose password may hold anything."""
+    return without_secrets(re.sub(r"://.*@", "://", address, flags=re.DOTALL)).partition("?")[0]
 
 
 @contextmanager
 def _asking(registry_uri: str, *, answer_s: int) -> Iterator[MlflowClient]:
     """A client of the registry. Whatever goes wrong with it is a ModelError in one line."""
+    shown = address_without_secrets(registry_uri)
     _check_database(registry_uri)
     try:
         with mlflow_settings(answer_s=answer_s):
@@ -125,28 +131,31 @@ def _asking(registry_uri: str, *, answer_s: int) -> Iterator[MlflowClient]:
 
             yield MlflowClient(tracking_uri=_tracking_uri(registry_uri), registry_uri=registry_uri)
     except ModelError as error:
-        raise ModelError(f"registry {without_secrets(registry_uri)}: {error}") from None
+        raise ModelError(f"registry {shown}: {error}") from None
     except Exception as error:  # of the network, the server, the database, the store of the files
         raise ModelError(
-            f"registry {without_secrets(registry_uri)} cannot be used: {explain(error)}; see whether registry_uri is "
+            f"registry {shown} cannot be used: {explain(error, secret=registry_uri)}; see whether registry_uri is "
             "right, whether it runs, and whether you may read it"
         ) from None
 
 
 def _check_database(registry_uri: str) -> None:
     """MLflow would make a database that is not there."""
-    if not registry_uri.startswith(_SQLITE):
+    begins = re.match(r"sqlite(\+\w+)?:///", registry_uri)
+    if not begins:
         return
-    path = Path(unquote(registry_uri.removeprefix(_SQLITE).partition("?")[0]))
+    path = Path(unquote(registry_uri[begins.end() :].partition("?")[0]))
     if not path.is_absolute():
-        raise ModelError(f"registry_uri = {registry_uri!r}: the path is not absolute; write {_SQLITE}/folder/mlflow.db")
+        raise ModelError(
+            f"registry_uri = {registry_uri!r}: the path is not absolute; write sqlite:////folder/mlflow.db"
+        )
     if not path.is_file():
         raise ModelError(f"registry_uri = {registry_uri!r}: there is no such database")
 
 
 def _tracking_uri(registry_uri: str) -> str:
     """Unity Catalog is nothing but a registry."""
-    return registry_uri.replace("databricks-uc", "databricks", 1)
+    return re.sub(r"^databricks-uc\b", "databricks", registry_uri)
 
 
 def _find_version(client: MlflowClient, *, name: str, number: int | None = None, alias: str | None = None) -> Version:

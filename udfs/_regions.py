@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,14 +21,14 @@ def find_regions(bands: Iterable[torch.Tensor], *, first_label_id: int, kept: Co
 
     The first class has the id `first_label_id`; `kept` are the ids that are wanted, None for all.
     """
-    classes = np.concatenate([band.argmax(dim=0).cpu().numpy() for band in bands])
-    return regions_of(classes + first_label_id, kept=kept)
+    classes = np.concatenate([band.argmax(dim=0).cpu().numpy().astype(np.uint16) for band in bands])
+    return regions_of(classes, first_label_id=first_label_id, kept=kept)
 
 
-def regions_of(label_ids: npt.NDArray[np.int64], *, kept: Collection[int] | None) -> Instances:
-    """The regions of a picture of which `label_ids` (height x width) are the classes."""
-    there = [int(found) for found in np.unique(label_ids) if kept is None or int(found) in kept]
-    masks = [find_mask(label_ids == label_id) for label_id in there]
-    nothing = Instances.of_masks([], scores=[], label_ids=[])
-    regions = Regions(label_ids=np.array(there, np.int64), masks=tuple(mask for mask in masks if mask))
-    return Instances(boxes=nothing.boxes, scores=nothing.scores, label_ids=nothing.label_ids, regions=regions)
+def regions_of(classes: npt.NDArray[np.uint16], *, first_label_id: int, kept: Collection[int] | None) -> Instances:
+    """The regions of a picture of which `classes` (height x width) are those of its pixels, counted from 0."""
+    there = {int(each): first_label_id + int(each) for each in np.flatnonzero(np.bincount(classes.ravel()))}
+    wanted = {each: label_id for each, label_id in there.items() if kept is None or label_id in kept}
+    masks = tuple(mask for each in wanted if (mask := find_mask(classes == each)))
+    regions = Regions(label_ids=np.array([*wanted.values()], np.int64), masks=masks)
+    return replace(Instances.of_masks([], scores=[], label_ids=[]), masks=None, regions=regions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 from .masks import in_bands, paste_mask
 
 _MOST = 10_000  # boxes that a model may put out, before classes are chosen
-_SHORTER_PX = 520
+_SHORTER_PX, _LONGER_PX = 520, 2080
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -45,15 +46,14 @@ class _Network:
         self._device = torch.device(find_device(options.device))
         self.network = network.eval().to(self._device, memory_format=torch.channels_last)
         self.batch_size = find_batch_size(options.batch_size, self._device.type)
-        self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
+        if settings["precision"] == "bfloat16":
+            self.network.backbone = _Lower(self.network.backbone)
         classes = settings["classes"]
         self.classes = None if classes is None else [self.labels.index(name) + 1 for name in classes]
 
     def _evaluate(self, batch: Sequence[Prepared]) -> Any:
         stacked = torch.from_numpy(np.stack([prepared.pixels for prepared in batch])).to(self._device)
-        pictures = stacked.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last) / 255
-        with torch.autocast(self._device.type, dtype=self._precision, enabled=self._precision is not None):
-            return self._network_of(pictures)
+        return self._network_of(stacked.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last) / 255)
 
     def _network_of(self, pictures: torch.Tensor) -> Any:
         raise NotImplementedError
@@ -64,6 +64,22 @@ class _Network:
             raise ModelError(f"model {self._name} gave values that are no numbers; look at its weights")
 
 
+class _Lower(torch.nn.Module):
+    """A backbone in bfloat16. What comes after is not: coordinates would be rounded to several pixels."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pictures: torch.Tensor) -> Any:
+        """Its features, as 32-bit floats."""
+        with torch.autocast(pictures.device.type, dtype=torch.bfloat16):
+            found: Any = self.inner(pictures)
+        if isinstance(found, torch.Tensor):
+            return found.float()
+        return OrderedDict((name, value.float()) for name, value in found.items())
+
+
 class Objects(_Network):
     """A network that puts out boxes, and masks if it has some and they are wanted."""
 
@@ -71,8 +87,10 @@ class Objects(_Network):
         super().__init__(path, info, settings, options)
         chooser = getattr(self.network, "roi_heads", self.network)
         chooser.score_thresh, chooser.nms_thresh = settings["score_threshold"], settings["nms_iou"]
-        chooser.detections_per_img = _MOST
-        if settings["task"] == "detection" and hasattr(chooser, "has_mask"):
+        is_masked = settings["task"] != "detection"
+        # Each box costs a mask of its own, so none is made that is not kept, where that is known before.
+        chooser.detections_per_img = settings["max_instances"] if is_masked and self.classes is None else _MOST
+        if not is_masked and hasattr(chooser, "has_mask"):
             chooser.mask_roi_pool = None  # it is not asked for masks then
         head = chooser.box_predictor if hasattr(self.network, "roi_heads") else self.network.head
         head.register_forward_hook(lambda _module, _given, found: self._check_numbers(_tensors(found)))
@@ -99,6 +117,8 @@ class Objects(_Network):
         order = np.flatnonzero(kept)
         order = order[np.argsort(-scores[order], kind="stable")][: self.settings["max_instances"]]
         boxes, scores, labels = boxes[order].astype(np.float64), scores[order].astype(np.float64), labels[order]
+        # It cuts boxes off at the edges of the picture that it has scaled, and the way back is rounded.
+        boxes = boxes.clip(0, [prepared.width_px, prepared.height_px] * 2)
         if "masks" not in found:
             return Instances(boxes=boxes, scores=scores, label_ids=labels)
         size = (prepared.height_px, prepared.width_px)
@@ -110,9 +130,12 @@ class Surfaces(_Network):
     """A network that says of every pixel to which class it belongs."""
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture with its shorter side of 520 px, as torchvision has trained its own weights."""
+        """The picture with its shorter side of 520 px, as torchvision has trained its own weights.
+
+        The longer one has at most 2080 px: what is longer would fill gigabytes.
+        """
         width, height = picture.size
-        scale = _SHORTER_PX / min(width, height)
+        scale = min(_SHORTER_PX / min(width, height), _LONGER_PX / max(width, height))
         size = (max(1, int(width * scale)), max(1, int(height * scale)))
         pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR) if size != picture.size else picture)
         return Prepared(

@@ -22,6 +22,8 @@ from ._device import find_batch_size, find_device
 from ._errors import ModelError, first_line
 from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 
+_SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
 
 class Network:
     """A loaded model. A batch holds pictures of one size, so that no picture is padded because of another."""
@@ -36,12 +38,20 @@ class Network:
         self.device = torch.device(find_device(options.device))
         make_processor, make_network = self.makers
         try:
-            self.processor: Any = make_processor.from_pretrained(folder, local_files_only=True)
-            network: Any = make_network.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            self.processor: Any = make_processor.from_pretrained(folder, **_SAFELY)
+            found: Any = make_network.from_pretrained(
+                folder, **_SAFELY, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # of a configuration or weights from outside
             raise ModelError(f"model {folder}: transformers cannot load it: {first_line(error)}") from None
+        network, loaded = found
+        if wrong := sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"], *loaded["error_msgs"]])):
+            raise ModelError(
+                f"model {folder}: its weights do not fit its config.json: {len(wrong)} that it needs are missing or of "
+                f"another shape, such as {wrong[0]}"
+            )
+        if getattr(self.processor, "do_center_crop", False):
+            self.processor.do_center_crop = False  # what lies beside would be labelled unseen
         self._network = network.eval().to(self.device)
         self.batch_size = find_batch_size(options.batch_size, self.device.type)
         self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
@@ -134,6 +144,9 @@ class Grounded(Boxes):
         prompts = [label.lower().strip().rstrip(".") for label in self.labels]
         self._text = " ".join(f"{prompt}." for prompt in prompts)
         tokens = self.processor.tokenizer(self._text, return_offsets_mapping=True)["offset_mapping"]
+        most = self._network.config.max_text_len
+        if len(tokens) > most:
+            raise ModelError(f"prompts: together they have {len(tokens)} tokens; the model takes {most}: use fewer")
         begins = np.cumsum([0, *(len(prompt) + 2 for prompt in prompts[:-1])])
         places = zip(prompts, begins, strict=True)
         belongs = [[first <= begin < end <= first + len(prompt) for begin, end in tokens] for prompt, first in places]

@@ -32,7 +32,7 @@ class Classes(Network):
 
 
 class Queries(Network):
-    """Networks whose queries stand for an object or region each, with a mask: MaskFormer, Mask2Former, DETR, EoMT.
+    """Networks whose queries stand for an object or region each, with a mask: MaskFormer, Mask2Former, DETR.
 
     Masks are made of the scores as the papers do (Cheng et al., arXiv:2107.06278 and arXiv:2112.01527), at the size of
     the picture and without what was padded; the processors of Hugging Face take the way over 384 x 384 pixels.
@@ -101,9 +101,9 @@ class Queries(Network):
             [find_mask(owners == place) for place in places],
             scores=scores[places].tolist(), label_ids=labels[places].tolist(),
         )  # fmt: skip
-        names = np.full(len(likely) + 1, -1)  # the last one is of pixels without an owner
+        names = np.full(len(likely) + 1, len(self.labels), np.uint16)  # the last one is of pixels without an owner
         names[places] = labels[places].cpu().numpy()
-        regions = regions_of(names[owners], kept=range(len(self.labels))).regions
+        regions = regions_of(names[owners], first_label_id=0, kept=range(len(self.labels))).regions
         return Instances(
             boxes=found.boxes, scores=found.scores, label_ids=found.label_ids, masks=found.masks, regions=regions
         )

@@ -34,6 +34,7 @@ __all__ = [
     "weighted_boxes_fusion",
 ]
 
+Matches = Literal["all", "other sources"]
 _T = TypeVar("_T")
 _LEAST_MASS = 1e-12  # of a box with the score 0, which may be alone in its cluster
 
@@ -46,18 +47,21 @@ class Fused:
     parents: tuple[tuple[Parent, ...], ...]
 
 
-def nms(pool: Pool, *, overlap: float = 0.5, metric: Metric = "iou") -> Fused:
-    """Non-maximum suppression: of boxes that match, the first. Its parents are itself and those that it suppresses."""
-    return _fused(pool, pool.instances, _greedy_clusters(pool, overlap=overlap, metric=metric))
+def nms(pool: Pool, *, overlap: float = 0.5, metric: Metric = "iou", matches: Matches = "all") -> Fused:
+    """Non-maximum suppression: of boxes that match, the first. Its parents are itself and those that it suppresses.
+
+    With matches "other sources" two boxes of one source, which tells them apart, do not match.
+    """
+    return _fused(pool, pool.instances, _greedy_clusters(pool, overlap=overlap, metric=metric, matches=matches))
 
 
-def greedy_merging(pool: Pool, *, overlap: float = 0.5, metric: Metric = "ios") -> Fused:
+def greedy_merging(pool: Pool, *, overlap: float = 0.5, metric: Metric = "ios", matches: Matches = "all") -> Fused:
     """Greedy non-maximum merging, as SAHI does it (Akyon et al., arXiv:2202.06934).
 
     The first box and those that match it become the smallest box that holds them all, with the highest of their scores.
     What matches only the larger box stays apart, or a row of objects would run together.
     """
-    clusters = _greedy_clusters(pool, overlap=overlap, metric=metric)
+    clusters = _greedy_clusters(pool, overlap=overlap, metric=metric, matches=matches)
     boxes, scores = pool.instances.boxes.copy(), pool.instances.scores.copy()
     for cluster in clusters:
         own = pool.instances.boxes[cluster]
@@ -140,15 +144,18 @@ def best_of_parents(fused: Fused, sources: Sequence[Instances], values: Sequence
     return chosen
 
 
-def _greedy_clusters(pool: Pool, *, overlap: float, metric: Metric) -> list[Places]:
+def _greedy_clusters(pool: Pool, *, overlap: float, metric: Metric, matches: Matches) -> list[Places]:
     """Each with the most trusted box that was left, then those that it matches."""
     boxes, clusters = pool.instances.boxes, []
+    sources = np.array([source for source, _ in pool.parents], np.intp)
     for waiting in pool.by_class():
         while len(waiting):
             first, waiting = waiting[:1], waiting[1:]
-            matches = overlaps(boxes[first], boxes[waiting], metric=metric) > overlap
-            clusters.append(np.concatenate([first, waiting[matches]]))
-            waiting = waiting[~matches]
+            alike = overlaps(boxes[first], boxes[waiting], metric=metric) > overlap
+            if matches == "other sources":
+                alike &= sources[waiting] != sources[first]
+            clusters.append(np.concatenate([first, waiting[alike]]))
+            waiting = waiting[~alike]
     return clusters
 
 

@@ -65,8 +65,9 @@ def union_of(masks: Sequence[Mask]) -> Mask:
 
 
 def paste_mask(shares: torch.Tensor, box: npt.NDArray[np.float64], *, size: tuple[int, int]) -> Mask | None:
-    """The mask of an object from its likelihood (N x N) on a grid over its box, in a picture of `size` (height, width).
+    """The mask of an object in a picture of `size` (height, width), from a grid (rows x columns) over its box.
 
+    The grid holds how likely each of its cells is a part of the object.
     A pixel is on where the likelihood at its centre is at least a half. Beside the grid it falls off to nothing within
     half a cell (He et al., Mask R-CNN, arXiv:1703.06870, whose grid has a frame of zeros when it is pasted).
     """
@@ -79,9 +80,9 @@ def paste_mask(shares: torch.Tensor, box: npt.NDArray[np.float64], *, size: tupl
     if bottom <= top or right <= left or x_max <= x_min or y_max <= y_min:
         return None
     padded = torch.nn.functional.pad(shares.float(), (1, 1, 1, 1))
-    count = shares.shape[-1]
-    rows = (torch.arange(top, bottom, device=shares.device) + 0.5 - y_min) * (count / (y_max - y_min)) + 0.5
-    columns = (torch.arange(left, right, device=shares.device) + 0.5 - x_min) * (count / (x_max - x_min)) + 0.5
+    down, across = shares.shape[-2] / (y_max - y_min), shares.shape[-1] / (x_max - x_min)
+    rows = (torch.arange(top, bottom, device=shares.device) + 0.5 - y_min) * down + 0.5
+    columns = (torch.arange(left, right, device=shares.device) + 0.5 - x_min) * across + 0.5
     found = _interpolated(_interpolated(padded, rows, dim=-2), columns, dim=-1)
     return find_mask((found >= 0.5).cpu().numpy(), size=size, offset=(top, left))
 

@@ -18,10 +18,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from ._boxes import TINY, areas, concatenate, overlaps, take
+from ._errors import MediaError
 from ._tiles import View, views_of
 from .detector_types import Backend, Batched, DetectOptions, Detector, Instances
 from .fusion import gather, greedy_merging, nms, weighted_boxes_fusion
 from .view_options import ViewOptions
+
+MAX_PIXELS = 89_478_485
 
 
 def load_detector(backend: Backend, options: DetectOptions) -> Detector:
@@ -83,7 +86,12 @@ class ManyViews:
         self._score_threshold, self._max_instances = score_threshold, max_instances
 
     def prepare(self, picture: Image.Image) -> PreparedViews:
-        """The picture (RGB), to be looked at in views."""
+        """The picture (RGB), to be looked at in views. Raises MediaError where the largest has too many pixels."""
+        largest = max(self._options.scales)
+        pixels = round(picture.width * picture.height * largest**2)
+        if largest > 1 and pixels > MAX_PIXELS:
+            text = f"scaled by {largest} the picture has {pixels} pixels; allowed are {MAX_PIXELS}: set smaller scales"
+            raise MediaError("image_too_large", text)
         return PreparedViews(picture=picture)
 
     def detect(self, batch: Sequence[PreparedViews]) -> list[Instances]:
@@ -136,11 +144,11 @@ def _merged_tiles(
     is_cut = [view.is_cut(found.boxes) for view, found in seen]
     overlap = options.tile_merge_overlap
     complete = gather([take(found, ~cut) for found, cut in zip(placed, is_cut, strict=True)])
-    whole = nms(complete, overlap=overlap).instances
-    parts = concatenate([take(found, cut) for found, cut in zip(placed, is_cut, strict=True)])
-    parts = gather([take(parts, ~_lie_in(parts, whole, overlap=overlap))])
+    whole = nms(complete, overlap=overlap, matches="other sources").instances  # a view tells its own boxes apart
+    parts = [take(found, cut) for found, cut in zip(placed, is_cut, strict=True)]
+    parts = gather([take(part, ~_lie_in(part, whole, overlap=overlap)) for part in parts])
     merge = greedy_merging if options.tile_merge == "nmm" else nms
-    together = concatenate([whole, merge(parts, overlap=overlap, metric="ios").instances])
+    together = concatenate([whole, merge(parts, overlap=overlap, metric="ios", matches="other sources").instances])
     return take(together, np.argsort(-together.scores, kind="stable"))
 
 

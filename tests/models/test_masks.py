@@ -55,6 +55,13 @@ def test_a_full_mask_fills_its_box_exactly() -> None:
     assert found is not None and found.box == (3.0, 4.0, 23.0, 9.0) and found.area_px == 100
 
 
+def test_a_grid_need_not_be_square() -> None:
+    grid = torch.zeros(28, 14)
+    grid[14:] = 1
+    found = paste_mask(grid, np.array([2.0, 3.0, 30.0, 31.0]), size=(40, 40))
+    assert found is not None and found.box == (2.0, 17.0, 30.0, 31.0)
+
+
 def test_a_box_beside_the_picture_has_no_mask() -> None:
     assert paste_mask(torch.ones(14, 14), np.array([-9.0, 3.0, 0.0, 9.0]), size=(20, 30)) is None
     assert paste_mask(torch.zeros(14, 14), np.array([3.0, 3.0, 9.0, 9.0]), size=(20, 30)) is None

@@ -436,7 +436,8 @@ def test_a_pipeline_is_pinned_and_records_no_password(grid: DetectOptions, regis
     secret = load_pipeline(path, overrides=['detect_objects.a.registry_uri="http://me:hunter2@h/?k=v"'])
     config = secret.stages[0][1]
     assert isinstance(config, Config)
-    assert resolved(config)["registry_uri"] == "http://h/" and "hunter2" not in config.model_dump_json()
+    assert resolved(config)["registry_uri"] == "http://h/"
+    assert "hunter2" not in config.model_dump_json() + repr(config) + repr(secret)
     assert config.options().registry_uri == "http://me:hunter2@h/?k=v"
 
 

@@ -56,6 +56,7 @@ def test_it_finds_what_a_plain_call_finds(ssd: DetectOptions, tmp_path: Path, en
     assert (found.label_ids == expected["labels"].numpy()).mean() > 0.99  # equal scores may change places
 
 
+@pytest.mark.long
 def test_masks_are_those_of_a_plain_call(tmp_path: Path) -> None:
     torch.manual_seed(3)
     name = "maskrcnn_resnet50_fpn"
@@ -83,6 +84,25 @@ def test_masks_are_those_of_a_plain_call(tmp_path: Path) -> None:
         assert (ours & theirs).sum() / (ours | theirs).sum() > 0.5  # these are noise, and they round small boxes
     (boxes,) = detect(changed(options, task="detection"), image)
     assert boxes.masks is None and boxes.scores.tolist() == found.scores.tolist()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_boxes_stay_inside_whatever_the_precision(tmp_path: Path, precision: Any) -> None:
+    """Where a picture is scaled, the way back is rounded: its edge may come out beyond the edge."""
+    torch.manual_seed(3)
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    network: Any = get_model(name, weights=None, weights_backbone=None, num_classes=len(LABELS) + 1)
+    with torch.no_grad():
+        network.roi_heads.box_predictor.bbox_pred.bias[2::2] += 30  # boxes as large as can be, cut off at the edges
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    options = DetectOptions(
+        backend="torchvision", model=name, weights=str(tmp_path / "mine.safetensors"), labels=LABELS, device="cpu",
+        score_threshold=0.2, precision=precision, max_instances=5,
+    )  # fmt: skip
+    for size in ((640, 480), (320, 240), (480, 640), (1280, 960)):
+        (found,) = detect(options, Image.new("RGB", size, "grey"))
+        assert len(found.boxes) and found.boxes.min() >= 0 and (found.boxes <= [*size, *size]).all()
+        assert (np.abs(found.boxes[:, 2:] - size) < 1).any()
 
 
 def test_classes_are_those_of_a_plain_call(lraspp: DetectOptions) -> None:

@@ -85,6 +85,9 @@ def test_prompts_are_found_with_the_scores_of_a_plain_call(grounding_dino: Detec
 def test_prompts_make_the_model_and_must_be_there(grounding_dino: DetectOptions) -> None:
     assert "set prompts" in refused(changed(grounding_dino, prompts=None))
     assert "leave nothing of ' '" in refused(changed(grounding_dino, prompts=("bee", " ")))
+    assert "have 62 tokens; the model takes 32: use fewer" in refused(
+        changed(grounding_dino, prompts=("red ant",) * 20)
+    )
     backend = find_backend("transformers")
     others = [changed(grounding_dino, prompts=prompts) for prompts in (("bee",), ("bee", "ant"), ("ant", "bee"))]
     assert len({backend.describe(one).model_id(one) for one in (grounding_dino, *others)}) == 4
@@ -202,6 +205,13 @@ def test_folders_that_do_not_fit_are_refused_with_their_reason(detr: DetectOptio
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "has no safetensors" in refused(options)
+
+
+def test_weights_of_another_network_are_refused_and_not_made_up_by_chance(detr: DetectOptions, tmp_path: Path) -> None:
+    options, folder = copied(detr, tmp_path / "odd")
+    state = {f"detr.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "its weights do not fit its config.json" in refused(options)
 
 
 def test_no_numbers_are_an_error(detr: DetectOptions, tmp_path: Path) -> None:

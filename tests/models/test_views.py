@@ -16,7 +16,7 @@ from torchvision.ops import batched_nms
 from toy_networks import changed, detect, pictures
 
 from visionlake.udfs._boxes import concatenate, overlaps, take
-from visionlake.udfs._errors import ModelError
+from visionlake.udfs._errors import MediaError, ModelError
 from visionlake.udfs._tiles import tiles
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detect_objects import detect_objects
@@ -332,3 +332,20 @@ def test_suppression_of_sources_is_that_of_torchvision(seed: int) -> None:
     kept = take(every, batched_nms(boxes, scores, ids, 0.5).numpy())
     assert nms(gather([every])).instances.boxes.tolist() == kept.boxes.tolist()
     assert 20 < len(kept.scores) < 280
+
+
+def test_a_picture_that_is_too_large_when_scaled_is_an_error() -> None:
+    detector = ManyViews(Colours(), ViewOptions(scales=(1.0, 4.0)), score_threshold=None, max_instances=None)
+    assert detector.prepare(Image.new("RGB", (2300, 2300)))
+    with pytest.raises(MediaError, match=r"image_too_large: scaled by 4\.0 the picture has 92160000 pixels"):
+        detector.prepare(Image.new("RGB", (2400, 2400)))
+
+
+def test_what_one_view_tells_apart_stays_apart() -> None:
+    near = Instances(
+        boxes=np.array([[10.0, 10, 50, 50], [20, 10, 60, 50]]), scores=np.array([0.9, 0.8]), label_ids=np.zeros(2, int)
+    )
+    assert overlaps(near.boxes[0], near.boxes[1]) > 0.5
+    assert len(nms(gather([near])).instances.scores) == 1
+    assert len(nms(gather([near]), matches="other sources").instances.scores) == 2
+    assert nms(gather([near, near]), matches="other sources").instances.scores.tolist() == [0.9, 0.8]

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import toy_backend
 from pyspark.sql import SparkSession
+from spark_session import KilledAt
 from toy_world import World
 
 import visionlake
+from visionlake.expectations._table import arrow_type
+from visionlake.jobs._schemas import to_spark
 from visionlake.udfs.rle import decode_mask
 
 TWO = [[0.9, 0, [0.0, 0.0, 0.5, 1.0]], [0.8, 1, [0.5, 0.0, 1.0, 0.5]]]
@@ -94,6 +98,49 @@ def test_a_changed_frame_takes_all_that_models_said_of_it_before(world: World) -
     result = world.run("toy", "segment.masks")
     assert sum(stage.published for stage in result.stages) == 1
     assert len(rows(world, "detections")) == 4 and len(rows(world, "semantic_masks")) == 2
+
+
+def test_frames_that_are_gone_leave_both_tables_once_another_model_comes(world: World) -> None:
+    world.put("a", "b", count=1)
+    assert world.run("segment.masks").exit_code == 0
+    world.lake.update("frames", where="media_id = 'a'", values={"width_px": "41"})
+    world.spark.sql(f"DELETE FROM delta.`{world.lake.path('frames')}` WHERE media_id = 'a'")
+    world.model("other", tasks=["panoptic"], found=TWO)
+    result = world.run("segment.other")
+    assert result.exit_code == 0, result
+    for table in ("detections", "semantic_masks"):
+        assert [row["media_id"] for row in rows(world, table)] == ["b", "b"]
+
+
+def test_a_wave_that_was_staged_before_there_were_masks_is_finished(world: World) -> None:
+    world.model("toy")
+    world.put("a", count=2)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("toy", reporter=KilledAt("staged"))
+    (staged,) = (world.folder / "lake" / "_staging").rglob("rows")
+    with_masks = world.spark.read.parquet(str(staged)).toArrow()
+    before = [{**row, "instances": [{k: v for k, v in one.items() if k not in ("area_px", "mask")}
+              for one in row["instances"]]} for row in with_masks.to_pylist()]  # fmt: skip
+    kind = "array<struct<label_id int, label string, score double, box struct<x_min double, y_min double, "
+    kind += "x_max double, y_max double>>>"
+    older = with_masks.schema.set(
+        with_masks.schema.get_field_index("instances"), pa.field("instances", arrow_type(kind))
+    )
+    to_spark(world.spark, before, older).write.mode("overwrite").parquet(str(staged))
+    assert world.run("toy").stages[0].published == 2
+    assert [row["instances"][0]["mask"] for row in rows(world, "detections")] == [None, None]
+
+
+def test_the_views_of_a_lake_from_before_masks_can_be_read(world: World) -> None:
+    kind = "array<struct<label_id:int,label:string,score:double,box:struct<x_min:double,y_min:double,x_max:double,"
+    columns = "media_id string, stream_index int, pts bigint, model_id string, frame_width_px int, frame_height_px int"
+    place = world.lake.path("detections")
+    world.spark.sql(f"CREATE TABLE delta.`{place}` ({columns}, instances {kind}y_max:double>>>) USING delta")
+    one = "named_struct('label_id', 1, 'label', 'cat', 'score', 0.5D, 'box', "
+    one += "named_struct('x_min', 0D, 'y_min', 0D, 'x_max', 1D, 'y_max', 1D))"
+    world.spark.sql(f"INSERT INTO delta.`{place}` SELECT 'old', 0, 0L, 'm@1:0', 9, 9, array({one})")
+    (row,) = world.lake.table("instances").collect()
+    assert (row["label"], row["x_max"], row["area_px"], row["mask"]) == ("cat", 1.0, None, None)
 
 
 def test_a_model_of_boxes_cannot_segment(world: World) -> None:

@@ -17,14 +17,15 @@ from ..detector_types import DetectOptions, Detector, ModelInfo, Task
 from ..hashing import file_digest
 
 IMPORTS = ("torchvision.ops", "safetensors.torch", "transformers.modeling_utils")
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_FILES = ("*.json", "*.safetensors", "*.txt")
 _PROMPTED = ("grounding-dino", "mm-grounding-dino", "owlvit", "owlv2")
+_REFUSED = ("oneformer", "omdet", "eomt")  # their processors want more, or give pictures in parts
 _TASKS: dict[str, tuple[Task, ...]] = {
     "ForObjectDetection": ("detection",),
     "ForUniversalSegmentation": ("instance", "panoptic", "semantic"),
     "ForInstanceSegmentation": ("instance", "panoptic", "semantic"),
     "ForSemanticSegmentation": ("semantic",),
-    "DetrForSegmentation": ("detection", "instance", "panoptic", "semantic"),
+    "DetrForSegmentation": ("instance", "panoptic", "semantic"),
 }
 """By the end of the name of the model's class."""
 
@@ -81,10 +82,10 @@ def _declared(options: DetectOptions, tasks: tuple[Task, ...]) -> dict[str, Any]
 def _tasks(config: dict[str, Any], folder: Path) -> tuple[Task, ...]:
     named = next(iter(config.get("architectures") or ()), "")
     found = next((tasks for ending, tasks in _TASKS.items() if str(named).endswith(ending)), None)
-    if found is None or config.get("model_type") in ("oneformer", "omdet-turbo"):
+    if found is None or str(config.get("model_type")).startswith(_REFUSED):
         raise ModelError(
             f"model {folder} is a {named or 'model without architectures in config.json'}; allowed are those that end "
-            f"in {', '.join(_TASKS)}, but for OneFormer and OmDet-Turbo"
+            f"in {', '.join(_TASKS)}, but for OneFormer, EoMT and OmDet-Turbo"
         )
     return found
 
