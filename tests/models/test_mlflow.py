@@ -26,6 +26,8 @@ from visionlake.udfs._errors import ModelError
 from visionlake.udfs.backends import find_backend, mlflow
 from visionlake.udfs.detector_types import DetectOptions
 
+pytestmark = pytest.mark.long  # the shared suite has a case of it, for every day
+
 DOCS = Path(__file__).parents[2] / "docs" / "mlflow.md"
 SIZES = [(64, 64), (50, 80)]
 
@@ -452,7 +454,6 @@ def test_only_two_places_import_mlflow() -> None:
     assert {name for name in found if not name.startswith("jobs/_tracking/")} == {"udfs/_mlflow.py"}
 
 
-@pytest.mark.long
 def test_a_real_server(grid: DetectOptions, tmp_path: Path) -> None:
     Registry(tmp_path)  # its database: the server takes long to make one
     with socket.socket() as unused:

@@ -42,7 +42,7 @@ def coco() -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", ["exported", "onnx"])
+@pytest.mark.parametrize("backend", ["exported", pytest.param("onnx", marks=pytest.mark.long)])
 def test_average_precision_on_coco(tmp_path: Path, coco: Path, backend: str) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from spark_session import KilledAt
 from toy_world import World
 
-import visionlake
+from visionlake.errors import ConfigError
 from visionlake.expectations._table import arrow_type
 from visionlake.jobs._schemas import to_spark
 from visionlake.udfs.rle import decode_mask
@@ -100,6 +100,7 @@ def test_a_changed_frame_takes_all_that_models_said_of_it_before(world: World) -
     assert len(rows(world, "detections")) == 4 and len(rows(world, "semantic_masks")) == 2
 
 
+@pytest.mark.long
 def test_frames_that_are_gone_leave_both_tables_once_another_model_comes(world: World) -> None:
     world.put("a", "b", count=1)
     assert world.run("segment.masks").exit_code == 0
@@ -112,6 +113,7 @@ def test_frames_that_are_gone_leave_both_tables_once_another_model_comes(world: 
         assert [row["media_id"] for row in rows(world, table)] == ["b", "b"]
 
 
+@pytest.mark.long
 def test_a_wave_that_was_staged_before_there_were_masks_is_finished(world: World) -> None:
     world.model("toy")
     world.put("a", count=2)
@@ -145,7 +147,5 @@ def test_the_views_of_a_lake_from_before_masks_can_be_read(world: World) -> None
 
 def test_a_model_of_boxes_cannot_segment(world: World) -> None:
     world.model("toy")
-    with pytest.raises(
-        visionlake.ConfigError, match=r"\[segment_objects.toy\] task 'segmentation': model toy does detection"
-    ):
+    with pytest.raises(ConfigError, match=r"\[segment_objects.toy\] task 'segmentation': model toy does detection"):
         world.run("segment.toy")
