@@ -80,7 +80,8 @@ class Queries(Network):
     def _panoptic(self, shares: torch.Tensor, grids: torch.Tensor, extent: Extent, prepared: Prepared) -> Instances:
         """Each pixel to the likeliest query; a query keeps its pixels where those are most of what it is likely at."""
         scores, labels = shares.max(dim=-1)
-        likely = (scores > self.settings["score_threshold"]).nonzero()[:, 0]
+        nothing = 1 - shares.sum(dim=-1)
+        likely = ((scores > self.settings["score_threshold"]) & (scores > nothing)).nonzero()[:, 0]
         likely = likely[scores[likely].argsort(descending=True, stable=True)]
         scores, labels = scores[likely], labels[likely]
         owners, wide = np.full(_size(prepared), -1), np.zeros(len(likely), np.int64)

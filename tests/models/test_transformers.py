@@ -161,13 +161,13 @@ def test_what_is_padded_is_no_part_of_the_masks(mask2former_semantic: DetectOpti
 
 
 def test_each_pixel_goes_to_one_object_and_what_is_mostly_hidden_goes(mask2former: DetectOptions) -> None:
-    detector: Any = find_backend("transformers").load(changed(mask2former, task="panoptic", score_threshold=0.5))
-    grids = torch.full((4, 8, 8), -9.0)
+    detector: Any = find_backend("transformers").load(changed(mask2former, task="panoptic", score_threshold=0.3))
+    grids = torch.full((5, 8, 8), -9.0)
     grids[0, :, :4] = 9  # the left half
     grids[1, :, 3:] = 6  # the right part, a column of it shared with the left half, which is surer
     grids[2, :4, :4] = 9  # lies all below the first
-    grids[3] = 9  # likely nothing
-    shares = torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.8, 0.0], [0.7, 0.0, 0.0], [0.1, 0.1, 0.1]])
+    grids[3:] = 9  # likely nothing
+    shares = torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.8, 0.0], [0.7, 0.0, 0.0], [0.1, 0.1, 0.1], [0.4, 0.0, 0.0]])
     (image,) = pictures((16, 16))
     found = detector._panoptic(shares, grids, Extent(rows=8, columns=8), detector.prepare(image))
     assert found.label_ids.tolist() == [0, 1] and found.scores.tolist() == pytest.approx([0.9, 0.8])
