@@ -226,6 +226,7 @@ def test_limit_bounds_a_run_and_the_next_goes_on(world: World) -> None:
     assert COMPUTED == ["c"]
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_the_rest_of_an_interrupted_one_to_what_came_after_it(world: World) -> None:
     world.put(dict.fromkeys("abcde", 1))
     run(world.pipeline(), spark=world.spark, limit=2)
