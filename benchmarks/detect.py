@@ -71,13 +71,12 @@ def main() -> None:
     config: Any = stage.config(**settings)
     spark = get_session(settings={"spark.master": f"local[{options.slots}]"}, app_name="benchmark")
     os.environ.update(MALLOC)  # of the processes that are started below
-    cores = options.slots
     with tempfile.TemporaryDirectory() as folder:
         files = spark.createDataFrame(pa.table({"uri": [str(path.resolve()) for path in options.videos]}))
         visionlake.extract_frames(files, fps=options.fps).where("error IS NULL").write.parquet(f"{folder}/frames")
         frames = spark.read.parquet(f"{folder}/frames")
         images = [row["image"] for row in frames.select("image").collect()]
-        slices = [images[place::cores] for place in range(cores)]
+        slices = [images[place :: options.slots] for place in range(options.slots)]
 
         def detection() -> int:
             stage.transform({"frames": frames}, config).write.mode("overwrite").parquet(f"{folder}/detections")
@@ -85,10 +84,10 @@ def main() -> None:
 
         with Peak(proportional, own=True) as peak:  # while nothing else runs
             detection()
-        pool = ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(options.slots, mp_context=get_context("spawn"))
 
         def loop() -> int:
-            return sum(pool.map(bare, slices, [config.options()] * cores))
+            return sum(pool.map(bare, slices, [config.options()] * options.slots))
 
         runs: dict[str, Callable[[], int]] = {"bare loop": loop, options.stage: detection}
         for work in runs.values():

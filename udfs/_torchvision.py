@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ _SHORTER_PX, _LONGER_PX = 520, 2080
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _Network:
+class _Network(ABC):
     """A loaded model. A batch holds pictures of one size: torchvision pads others, which changes what it finds."""
 
     first_label_id = 1
@@ -55,8 +56,9 @@ class _Network:
         stacked = torch.from_numpy(np.stack([prepared.pixels for prepared in batch])).to(self._device)
         return self._network_of(stacked.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last) / 255)
 
+    @abstractmethod
     def _network_of(self, pictures: torch.Tensor) -> Any:
-        raise NotImplementedError
+        """What the network makes of pictures (N x 3 x height x width, from 0 to 1)."""
 
     def _check_numbers(self, values: Any) -> None:
         """What is no number is above no threshold, and would go unseen."""
@@ -98,9 +100,7 @@ class Objects(_Network):
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as it is: the model has its own way to resize."""
-        width, height = picture.size
-        pixels = np.asarray(picture)
-        return Prepared(pixels=pixels, width_px=width, height_px=height, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
+        return Prepared.unchanged(picture)
 
     def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
         """What is in each picture of a batch of equal sizes. Raises ModelError for values that are no numbers."""

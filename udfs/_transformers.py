@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 _SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
-class Network:
+class Network(ABC):
     """A loaded model. A batch holds pictures of one size, so that no picture is padded because of another."""
 
     first_label_id = 0
@@ -60,9 +61,7 @@ class Network:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as it is: the model's own processor resizes it."""
-        width, height = picture.size
-        pixels = np.array(picture)
-        return Prepared(pixels=pixels, width_px=width, height_px=height, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
+        return Prepared.unchanged(picture)
 
     def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
         """What is in each picture of a batch of equal sizes. Raises ModelError for values that are no numbers."""
@@ -75,8 +74,9 @@ class Network:
     def _given(self, pictures: list[Any]) -> Any:
         return self.processor(images=pictures, return_tensors="pt")
 
+    @abstractmethod
     def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
-        raise NotImplementedError
+        """What the network's output for `given`, the batch as the processor has made it, means."""
 
     def check_numbers(self, *found: torch.Tensor) -> None:
         """Raise ModelError for what is no number: it would be above no threshold, and go unseen."""

@@ -132,6 +132,13 @@ class Prepared:
     left: float
     top: float
 
+    @classmethod
+    def unchanged(cls, picture: Image.Image) -> Self:
+        """The picture (RGB) as it is, for networks with a way of their own to resize."""
+        width, height = picture.size
+        pixels = np.array(picture)
+        return cls(pixels=pixels, width_px=width, height_px=height, scale_x=1.0, scale_y=1.0, left=0.0, top=0.0)
+
     @property
     def bucket(self) -> tuple[int, ...]:
         """What pictures of a batch have in common: the size of the input."""
