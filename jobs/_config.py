@@ -18,7 +18,7 @@ from visionlake.udfs._mlflow import address_without_secrets
 
 from ._fields import TomlFloat, describe_field
 from ._ontology import OntologySection
-from ._stage import Input, Observer, Settings, Stage, StageConfig
+from ._stage import Observer, Settings, Stage, StageConfig
 from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -131,7 +131,6 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
         if config is not None:
             configs[stage.label] = config
-    _check_fit(stages, configs, wrong)
     looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()
     spark = _spark_settings(data, wrong)
@@ -249,23 +248,6 @@ def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: _Comp
             words = f"allowed are sections [{stage.name}.<name>], the name of letters, digits, - and _"
             wrong(f"{stage.name}.{key}", value, words)
     return [replace(stage, instance=k) for k, v in section.items() if isinstance(v, dict) and _INSTANCE.fullmatch(k)]
-
-
-def _check_fit(stages: Sequence[Stage], configs: Mapping[str, StageConfig], wrong: _Complaint) -> None:
-    """Settings of a stage that leave out what another stage reads are wrong."""
-    for reader in stages:
-        for needed in reader.inputs:
-            for maker in stages:
-                if needed.table in maker.outputs and maker.label in configs:
-                    _check_needs(needed, reader, maker, configs[maker.label], wrong)
-
-
-def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig, wrong: _Complaint) -> None:
-    for key, refused in needed.refuses.items():
-        value = getattr(config, key, None)  # another maker of the table may not have the setting
-        if value in refused:
-            words = f"[{reader.label}] needs what this leaves out; give another value, or take that section out"
-            wrong(f"{maker.label}.{key}", value, words)
 
 
 def _section(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import field_serializer, field_validator
 
 from visionlake.errors import ConfigError
-from visionlake.expectations import frames
-from visionlake.expectations._table import ERROR_TYPE, Column
+from visionlake.expectations import frames, media, sources
+from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.detector_types import DetectOptions
 
+from ._again import parts_of
 from ._ontology import OntologySection
 from ._stage import Input, StageConfig, setting
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 KEY = frames.TABLE.key
-PICTURES = Input(
-    table=frames.TABLE,
-    depends_on=("image", "width_px", "height_px"),
-    refuses={"image_format": ("none",)},
+INPUTS = (
+    Input(table=frames.TABLE, depends_on=("image", "width_px", "height_px")),
+    Input(table=media.TABLE),  # of frames by reference, as the next
+    Input(table=sources.TABLE),
 )
 _FRAMES_PER_TASK = 16
 
@@ -135,29 +136,72 @@ def _as_config_error(config: LabelConfig) -> Iterator[None]:
         raise ConfigError(f"backend {config.backend!r}: {type(error).__name__}: {first_line(error)}") from error
 
 
-def label_frames(pictures: DataFrame, config: LabelConfig, *, found: Sequence[Column]) -> DataFrame:
-    """The key of each frame, the columns `found`, and `error`. Frames are dealt out to as many tasks as they need."""
-    wanted = pictures.select(*KEY, "image")
-    partitions = int(wanted.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    tasks = max(1, min(4 * partitions, -(-wanted.count() // _FRAMES_PER_TASK)))
-    # By key: round robin would sort all pictures first.
-    return evaluate(wanted.repartition(tasks, *KEY), config, columns=[*frames.TABLE.pick(*KEY), *found])
+def label_frames(inputs: Mapping[str, DataFrame], config: LabelConfig, *, found: Sequence[Column]) -> DataFrame:
+    """The key of each frame, the columns `found`, and `error`. Frames are dealt out to as many tasks as they need.
+
+    Frames that are stored without a picture are decoded again from their media, where the lake knows these.
+    """
+    from pyspark.sql import functions as F
+
+    columns = [*frames.TABLE.pick(*KEY), *found]
+    rows, knows_media = inputs["frames"], {"media", "sources"} <= {*inputs}
+    counted = rows.agg(F.count("*").alias("all"), F.count("image").alias("stored")).collect()[0]
+    stored = counted["stored"] if knows_media else counted["all"]
+    partitions = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+
+    def tasks(count: int) -> int:
+        return max(1, min(4 * partitions, -(-count // _FRAMES_PER_TASK)))
+
+    results = []
+    if stored or not counted["all"]:
+        pictures = rows.where("image IS NOT NULL") if stored < counted["all"] else rows
+        # By key: round robin would sort all pictures first.
+        dealt = pictures.select(*KEY, "image").repartition(tasks(stored), *KEY)
+        results.append(evaluate(dealt, config, columns=columns))
+    if stored < counted["all"]:
+        parts = parts_of(
+            rows.where("image IS NULL"),
+            media=inputs["media"],
+            sources=inputs["sources"],
+            most_tasks=tasks(counted["all"] - stored),
+        )
+        results.append(evaluate_again(parts, config, columns=columns))
+    return reduce(lambda one, other: one.unionByName(other), results)
 
 
 def evaluate(pictures: DataFrame, config: LabelConfig, *, columns: Sequence[Column]) -> DataFrame:
     """Columns of `pictures` (all but `image`) and of what a model finds in them, and `error`."""
     from visionlake.jobs._workers import sharing
-    from visionlake.udfs.backends import find_backend
     from visionlake.udfs.detect_objects import detect_objects
 
-    work = partial(
-        detect_objects,
-        columns=[*(column.name for column in columns), "error"],
-        options=config.options(),
-        model_id=model_id(config),
-        max_pixels=config.max_pixels,
-        batch_limit_s=config.batch_limit_s,
-    )
-    ddl = ", ".join(f"{column.name} {column.type}" for column in columns)
-    with sharing(pictures.sparkSession, getattr(find_backend(config.backend), "IMPORTS", ())):
-        return pictures.mapInPandas(work, f"{ddl}, error {ERROR_TYPE}")
+    names = [*(column.name for column in columns), "error"]
+    work = partial(detect_objects, columns=names, max_pixels=config.max_pixels, **_model(config))
+    with sharing(pictures.sparkSession, _imports(config)):
+        return pictures.mapInPandas(work, _ddl(columns))
+
+
+def evaluate_again(parts: DataFrame, config: LabelConfig, *, columns: Sequence[Column]) -> DataFrame:
+    """The same of frames by reference, in `parts` (see `parts_of`); the columns are the key and what is found."""
+    from visionlake.jobs._workers import sharing
+    from visionlake.udfs.detect_objects import detect_again
+    from visionlake.udfs.frame_types import Limits
+
+    schema = arrow_schema({column.name: column.type for column in columns} | {"error": ERROR_TYPE})
+    work = partial(detect_again, schema=schema, limits=Limits(max_pixels=config.max_pixels), **_model(config))
+    with sharing(parts.sparkSession, _imports(config)):
+        return parts.mapInArrow(work, _ddl(columns))
+
+
+def _model(config: LabelConfig) -> dict[str, Any]:
+    """What tells a worker which model it is."""
+    return {"options": config.options(), "model_id": model_id(config), "batch_limit_s": config.batch_limit_s}
+
+
+def _imports(config: LabelConfig) -> Sequence[str]:
+    from visionlake.udfs.backends import find_backend
+
+    return getattr(find_backend(config.backend), "IMPORTS", ())
+
+
+def _ddl(columns: Sequence[Column]) -> str:
+    return ", ".join(f"{column.name} {column.type}" for column in columns) + f", error {ERROR_TYPE}"

@@ -13,6 +13,7 @@ from visionlake.expectations._table import arrow_schema
 from visionlake.udfs.contact_sheet import thumbnails
 from visionlake.udfs.uris import display
 
+from ._again import with_pictures
 from ._lake import Lake
 from ._places import places_of
 from ._schemas import to_spark
@@ -159,9 +160,12 @@ def sheet_frames(lake: Lake, *, most: int, side_px: int, models: Sequence[str]) 
         return []
     order = F.xxhash64(*KEY)
     turn = F.row_number().over(Window.partitionBy("media_id").orderBy(order))
-    chosen = lake.table("frames").select(*KEY).withColumns({"_turn": turn, "_order": order})
+    chosen = lake.table("frames").select(*KEY, "image_format").withColumns({"_turn": turn, "_order": order})
     keys = chosen.orderBy("_turn", "media_id").limit(most).collect()
-    rows = _of_keys(lake.table("frames"), keys).select(*KEY, "pts_s", "width_px", "height_px", "image")
+    rows = _of_keys(lake.table("frames"), keys)
+    if any(row["image_format"] is None for row in keys):
+        rows = with_pictures(lake, rows, max_pixels=_MAX_PIXELS)
+    rows = rows.select(*KEY, "pts_s", "width_px", "height_px", "image")
     work = partial(thumbnails, side_px=side_px, max_pixels=_MAX_PIXELS)
     small = rows.mapInPandas(work, f"{_ddl(rows)}, thumb_width_px int, thumb_height_px int, why string")
     found = {tuple(row[name] for name in KEY): row.asDict() for row in small.collect()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -68,13 +68,11 @@ class StageConfig(Settings):
 class Input:
     """A table that a stage reads. The first input of a stage is its parent: its rows become due.
 
-    `depends_on` names the parent's columns whose change makes a row due again; None means any column. `refuses` names
-    settings of the stage that makes the table, and values of them that leave out what this one needs.
+    `depends_on` names the parent's columns whose change makes a row due again; None means any column.
     """
 
     table: Table
     depends_on: tuple[str, ...] | None = None
-    refuses: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

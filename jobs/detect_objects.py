@@ -10,8 +10,9 @@ from pydantic import Field
 
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Column
+from visionlake.jobs._again import STILL_AWAY
 from visionlake.jobs._fields import Allowed
-from visionlake.jobs._labelling import PICTURES, LabelConfig, evaluate, label_frames, model_id, pin
+from visionlake.jobs._labelling import INPUTS, LabelConfig, evaluate, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 from visionlake.udfs.view_options import (
@@ -70,7 +71,7 @@ class Config(LabelConfig):
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     """A row with the model's boxes for every frame, or an error."""
-    return label_frames(inputs["frames"], config, found=FOUND)
+    return label_frames(inputs, config, found=FOUND)
 
 
 def detect(pictures: DataFrame, config: Config, *, passed: Sequence[Column]) -> DataFrame:
@@ -82,12 +83,13 @@ STAGE = Stage(
     name="detect_objects",
     summary="a model's boxes for every frame",
     config=Config,
-    inputs=(PICTURES,),
+    inputs=INPUTS,
     outputs=(detections.TABLE,),
     outdates=(semantic_masks.TABLE,),
     transform=transform,
     producer=model_id,
     pin=pin,
+    unreadable=STILL_AWAY,
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

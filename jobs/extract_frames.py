@@ -11,6 +11,7 @@ from pydantic import model_validator
 from visionlake.expectations import frames, media, sources
 from visionlake.expectations._checks import SHOWN_KEYS
 from visionlake.expectations._table import ERROR_TYPE, Column
+from visionlake.jobs._again import STILL_AWAY, with_places
 from visionlake.jobs._deal import deal_out
 from visionlake.jobs._fields import Fps, Seconds
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_DURATION_S = 60.0
 MOST_TASKS = 10_000
-MOST_PLACES = 20
-STILL_AWAY = frozenset({"source_missing", "source_changed", "read_failed"})
 
 
 class Config(StageConfig):
@@ -69,16 +68,7 @@ class Config(StageConfig):
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     """Frames of the media, read from where their content lies at present; one error row where that fails."""
-    from pyspark.sql import functions as F
-
-    present = inputs["sources"].where("state = 'present'").groupBy("media_id")
-    places = F.array_sort(F.collect_list(F.struct("first_seen", "uri", "size_bytes", "mtime")))
-    found = inputs["media"].join(present.agg(places.alias("places")), "media_id", "left")
-    first = F.get("places", F.lit(0))
-    facts = [first[name].alias(name) for name in ("uri", "size_bytes", "mtime")]
-    # A place may be gone before ingest knows it: any other that holds the same content will do.
-    elsewhere = F.slice("places", 2, MOST_PLACES).alias("elsewhere")
-    picked = found.select("media_id", "kind", "duration_s", *facts, elsewhere)
+    picked = with_places(inputs["media"].select("media_id", "kind", "duration_s"), inputs["sources"])
     return decode(deal_out(picked, by="duration_s", key="media_id", most=MOST_TASKS).drop("duration_s"), config)
 
 

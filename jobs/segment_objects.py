@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Table
-from visionlake.jobs._labelling import KEY, PICTURES, LabelConfig, label_frames, model_id, pin
+from visionlake.jobs._again import STILL_AWAY
+from visionlake.jobs._labelling import INPUTS, KEY, LabelConfig, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 
@@ -36,7 +37,7 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
         *detections.TABLE.pick(*LABELLED, "instances"),
         *semantic_masks.TABLE.pick("regions"),
     ]
-    found = label_frames(inputs["frames"], config, found=columns)
+    found = label_frames(inputs, config, found=columns)
     tables = (_row(detections.TABLE, "instances"), _row(semantic_masks.TABLE, "regions"))
     return found.select(*KEY, *tables, "error")
 
@@ -52,11 +53,12 @@ STAGE = Stage(
     name="segment_objects",
     summary="a model's masks for every frame, of objects and of classes",
     config=Config,
-    inputs=(PICTURES,),
+    inputs=INPUTS,
     outputs=(detections.TABLE, semantic_masks.TABLE),
     transform=transform,
     producer=model_id,
     pin=pin,
+    unreadable=STILL_AWAY,
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

@@ -89,7 +89,7 @@ class Decoder:
 
     def frames(
         self, uri: str, *, kind: Literal["video", "image"], options: FrameOptions
-    ) -> Iterator[Frame | FrameError]:
+    ) -> Generator[Frame | FrameError, None, None]:
         """What `video_frames` or `still_frame` yields; an error is raised after the frames before it."""
         values = {name: str(value) if isinstance(value, Fraction) else value for name, value in asdict(options).items()}
         request = {"type": "frames", "kind": kind, "options": values}

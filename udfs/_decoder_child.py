@@ -150,6 +150,8 @@ def _options(values: dict[str, Any]) -> FrameOptions:
     exact: dict[str, Any] = {
         name: Fraction(values[name]) for name in ("fps", "start_s", "end_s") if values[name] is not None
     }
+    if values["wanted"] is not None:
+        exact["wanted"] = tuple((stream, pts) for stream, pts in values["wanted"])
     return FrameOptions(**(values | exact))
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
+import pyarrow as pa
 from PIL import Image
 
 from ._errors import MediaError, ModelError
 from ._watched import Watched
 from .backends import find_backend
 from .detector_types import Batched, DetectOptions, Detector, Instances
+from .frame_types import Limits
+from .frames_again import frames_again
 from .masks import Mask, union_of
 from .stored_picture import open_stored
 from .views import load_detector
@@ -22,7 +26,10 @@ MAX_ROWS = 256
 MAX_SIZES = 8  # of pictures that wait for others of their size
 LOAD_LIMIT_S = 600.0
 
-_Row = tuple[pd.DataFrame, dict[str, Any]]  # the columns that a picture came with, and what was found
+Key = TypeVar("Key")
+"""What a picture came with: the columns that its row keeps."""
+Picture = Callable[[], Image.Image]
+"""Decodes a picture. Raises MediaError."""
 
 
 def detect_objects(
@@ -44,38 +51,80 @@ def detect_objects(
 
     Raises ModelError, with the model's id, for a model that cannot be loaded, gives no numbers or hangs.
     """
+
+    def pictures() -> Iterator[tuple[pd.DataFrame, Picture]]:
+        for batch in batches:
+            passed = batch.drop(columns="image")  # kept as pandas has it: to take values out would change their types
+            for place, image in enumerate(batch["image"]):
+                yield passed.iloc[place : place + 1], partial(open_stored, image, max_pixels=max_pixels)
+
     model = _Model(options, model_id=model_id, limit_s=batch_limit_s)
-    rows: list[_Row] = []
-    waiting: dict[tuple[int, ...], list[_Waiting]] = {}  # by size: a row must not depend on its neighbours' padding
-    for batch in batches:
-        passed = batch.drop(columns="image")  # kept as pandas has it: to take values out would change their types
-        for place, image in enumerate(batch["image"]):
-            row = passed.iloc[place : place + 1]
-            try:
-                prepared = model.prepare(open_stored(image, max_pixels=max_pixels))
-            except MediaError as error:
-                rows.append((row, {"error": error.as_row()}))
-                continue
-            alike = waiting.setdefault(prepared.bucket, [])
-            alike.append(_Waiting(row=row, prepared=prepared))
-            if len(alike) == model.batch_size:
-                rows += _labelled(model, waiting.pop(prepared.bucket))
-            elif len(waiting) > MAX_SIZES:
-                rows += _labelled(model, waiting.pop(next(iter(waiting))))
-        if len(rows) >= MAX_ROWS:
-            yield _frame(rows, columns, model_id)
-            rows = []
-    for alike in waiting.values():
-        rows += _labelled(model, alike)
-    if rows:
+    for rows in _labelled(pictures(), model):
         yield _frame(rows, columns, model_id)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Waiting:
-    """A picture on its way into a batch, and the columns that it came with."""
+def detect_again(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    schema: pa.Schema,
+    options: DetectOptions,
+    model_id: str,
+    limits: Limits,
+    batch_limit_s: float,
+) -> Iterator[pa.RecordBatch]:
+    """The same for frames by reference, as rows of `schema`: each row of `batches` is a `part` of `frames_again`.
 
-    row: pd.DataFrame
+    Decoding goes on in its own process while the model works. Reasons are those of `frames_again`.
+    """
+
+    def pictures() -> Iterator[tuple[dict[str, Any], Picture]]:
+        for batch in batches:
+            for part in batch.to_pylist():
+                key = {"media_id": part["media_id"], "stream_index": part["stream_index"], "model_id": model_id}
+                for pts, picture in frames_again(part, limits=limits):
+                    yield key | {"pts": pts}, partial(_decoded, picture)
+
+    model = _Model(options, model_id=model_id, limit_s=batch_limit_s)
+    for rows in _labelled(pictures(), model):
+        yield pa.RecordBatch.from_pylist([key | found for key, found in rows], schema=schema)
+
+
+def _decoded(picture: Image.Image | MediaError) -> Image.Image:
+    if isinstance(picture, MediaError):
+        raise picture
+    return picture
+
+
+def _labelled(pictures: Iterable[tuple[Key, Picture]], model: _Model) -> Iterator[list[tuple[Key, dict[str, Any]]]]:
+    """What is in each picture, or its error, beside what it came with, some rows at a time."""
+    rows: list[tuple[Key, dict[str, Any]]] = []
+    waiting: dict[tuple[int, ...], list[_Waiting[Key]]] = {}  # by size: padding depends on neighbours
+    for key, picture in pictures:
+        try:
+            prepared = model.prepare(picture())
+        except MediaError as error:
+            rows.append((key, {"error": error.as_row()}))
+        else:
+            alike = waiting.setdefault(prepared.bucket, [])
+            alike.append(_Waiting(key=key, prepared=prepared))
+            if len(alike) == model.batch_size:
+                rows += _evaluated(model, waiting.pop(prepared.bucket))
+            elif len(waiting) > MAX_SIZES:
+                rows += _evaluated(model, waiting.pop(next(iter(waiting))))
+        if len(rows) >= MAX_ROWS:
+            yield rows
+            rows = []
+    for alike in waiting.values():
+        rows += _evaluated(model, alike)
+    if rows:
+        yield rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting(Generic[Key]):
+    """A picture on its way into a batch, and what it came with."""
+
+    key: Key
     prepared: Batched
 
 
@@ -157,11 +206,11 @@ def _forget() -> None:
     _kept.clear()
 
 
-def _labelled(model: _Model, waiting: Sequence[_Waiting]) -> list[_Row]:
+def _evaluated(model: _Model, waiting: Sequence[_Waiting[Key]]) -> list[tuple[Key, dict[str, Any]]]:
     results = model.detect([one.prepared for one in waiting])
     return [
         (
-            one.row,
+            one.key,
             {
                 "frame_width_px": one.prepared.width_px,
                 "frame_height_px": one.prepared.height_px,
@@ -208,7 +257,7 @@ def _regions(found: Instances, naming: _Naming) -> list[dict[str, Any]] | None:
     ]
 
 
-def _frame(rows: Sequence[_Row], columns: Sequence[str], model_id: str) -> pd.DataFrame:
+def _frame(rows: Sequence[tuple[pd.DataFrame, dict[str, Any]]], columns: Sequence[str], model_id: str) -> pd.DataFrame:
     found = pd.concat([row for row, _ in rows], ignore_index=True)
     texts = [name for name in found if isinstance(found[name].dtype, pd.StringDtype)]
     found = found.astype(dict.fromkeys(texts, object))  # or they stay in pieces, which Spark does not take

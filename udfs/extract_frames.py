@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from . import uris
 from ._decoder import kept_decoder
 from ._errors import MediaError
 from ._kinds import identify
+from ._media_places import check_unchanged, find_place, media_error
 from .frame_types import Frame, FrameError, FrameOptions, Limits
 from .hashing import content_hash
 
@@ -51,40 +51,15 @@ def _media_rows(media: dict[str, Any], options: FrameOptions, limits: Limits) ->
     """Rows of one media, its error last."""
     known = {"media_id": media.get("media_id")}
     try:
-        uri, before = _find_place(media)
+        uri, before = find_place(media)
         if known["media_id"] is None:
             known["media_id"] = _hash(uri)
         kind = media.get("kind") or _kind(uri)
         for found in kept_decoder(limits).frames(uri, kind=kind, options=options):
             yield known | _row(found)
-        _check_unchanged(uri, {"size_bytes": before.size_bytes, "mtime": before.mtime})
-    except MediaError as error:
-        yield known | {"error": error.as_row()}
-    except FileNotFoundError as error:
-        yield known | {"error": MediaError("source_missing", str(error)).as_row()}
-    except OSError as error:
-        yield known | {"error": MediaError("read_failed", str(error)).as_row()}
-
-
-def _find_place(media: dict[str, Any]) -> tuple[str, uris.FileFacts]:
-    """Where the content lies: the first place at which it is as it was. Raises what is wrong with the first of all."""
-    problems: list[MediaError | OSError] = []
-    for place in (media, *(media.get("elsewhere") or ())):
-        try:
-            if place.get("uri") is None:
-                raise MediaError("source_missing", "the content is at no place that is known to be present")
-            uri = _uri(place["uri"])
-            return uri, _check_unchanged(uri, place)
-        except (MediaError, OSError) as error:
-            problems.append(error)
-    raise problems[0]
-
-
-def _uri(text: str) -> str:
-    try:
-        return uris.to_uri(text)
-    except ValueError as error:  # a null character: no store can hold such a name
-        raise MediaError("read_failed", str(error)) from error
+        check_unchanged(uri, {"size_bytes": before.size_bytes, "mtime": before.mtime})
+    except (MediaError, OSError) as error:
+        yield known | {"error": media_error(error).as_row()}
 
 
 def _row(found: Frame | FrameError) -> dict[str, Any]:
@@ -95,18 +70,6 @@ def _row(found: Frame | FrameError) -> dict[str, Any]:
         "pts": found.pts,
         "error": {"reason": found.reason, "message": found.message, "payload": found.payload},
     }
-
-
-def _check_unchanged(uri: str, known: dict[str, Any]) -> uris.FileFacts:
-    """What the store says of the file now. Raises MediaError where that differs from what is known of it."""
-    facts = uris.stat(uri)
-    for name, found in asdict(facts).items():
-        expected = known.get(name)
-        if name != "etag" and expected is not None and found is not None and expected != found:
-            raise MediaError(
-                "source_changed", f"{uris.display(uri)} has {name} {found}, not {expected}: ingest it again"
-            )
-    return facts
 
 
 def _hash(uri: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-ImageFormat = Literal["jpeg", "png", "none"]
+ImageFormat = Literal["jpeg", "png", "none", "rgb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,12 @@ class FrameOptions:
     `fps` keeps frames on a grid of k / fps seconds from a stream's first displayed frame; None keeps every frame.
     `start_s` (inclusive) and `end_s` (exclusive) are seconds from that first frame, exact, and do not move the grid.
     `max_frames` counts per stream. `max_side_px` bounds the longer side of the stored picture; `square_pixels`
-    resamples it to square pixels. `jpeg_quality` is Pillow's, 1-95.
+    resamples it to square pixels. `jpeg_quality` is Pillow's, 1-95. The format "rgb" is bare pixels, three bytes each.
+
+    `wanted`, as (stream_index, pts), are the frames to keep and no others, beside all of the above. With `decode_from`
+    "keyframe" decoding begins near the first of them, which must all be of one stream whose times are the container's
+    own; indexes are unknown then, and a stream that can be entered nowhere may give pixels that are not those of a
+    decoding from the start.
     """
 
     fps: Fraction | None = None
@@ -28,6 +33,8 @@ class FrameOptions:
     square_pixels: bool = False
     image_format: ImageFormat = "jpeg"
     jpeg_quality: int = 92
+    wanted: tuple[tuple[int, int], ...] | None = None
+    decode_from: Literal["start", "keyframe"] = "start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ class Frame:
     full_width_px: int
     full_height_px: int
     image: bytes | None
-    image_format: Literal["jpeg", "png", "webp"] | None
+    image_format: Literal["jpeg", "png", "webp", "rgb"] | None
     brightness: float | None
     contrast: float | None
     sharpness: float | None

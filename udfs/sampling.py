@@ -5,6 +5,7 @@ Floating point would decide by rounding noise about frames that lie on a grid li
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -21,14 +22,21 @@ class Sampler:
     A frame is kept when it is the first with `(pts - origin) * time_base + time_base / 2 >= k / fps` for some k = 0, 1,
     2, ...; the half tick keeps every frame of a file whose ticks are coarser than its rate. `origin` is the pts of the
     first displayed frame. `start_s` (inclusive) and `end_s` (exclusive) count from it and do not move the grid: a grid
-    point whose frame lies outside is passed over. `keyframes_only` lets only keyframes be the first.
+    point whose frame lies outside is passed over. `keyframes_only` lets only keyframes be the first. Of these frames
+    only those at a pts in `wanted` are kept, where that is given.
     """
 
     options: FrameOptions
     time_base: Fraction
     origin: int
+    wanted: Collection[int] | None = None
     kept: int = 0
     _next_point: int = field(default=0, init=False)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that is wanted was kept."""
+        return self.wanted is not None and self.kept >= len(self.wanted)
 
     def judge(self, pts: int, *, is_keyframe: bool = True) -> Verdict:
         """Whether to keep the frame at `pts`; "stop" when neither it nor any later frame can be kept."""
@@ -47,5 +55,7 @@ class Sampler:
             self._next_point = reached.numerator // reached.denominator + 1
         if options.start_s is not None and elapsed_s < options.start_s:
             return "skip"
+        if self.wanted is not None and pts not in self.wanted:
+            return "skip" if pts < max(self.wanted, default=pts) else "stop"
         self.kept += 1
         return "keep"

@@ -58,7 +58,7 @@ def still_frame(source: str | BinaryIO, *, options: FrameOptions, limits: Limits
     data: bytes | None = None
     image_format: Any = None
     if options.image_format != "none":
-        if is_kept and image.size == full_size:
+        if is_kept and image.size == full_size and options.image_format != "rgb":
             source.seek(0)
             data, image_format = without_position(source.read(), container), container
         else:
@@ -129,7 +129,9 @@ def fitted_size(width: int, height: int, max_side_px: int | None) -> tuple[int, 
 
 
 def encode(image: Image, icc_profile: bytes | None, options: FrameOptions) -> bytes:
-    """The picture as JPEG or PNG, with its profile where that is of the picture's own colour space."""
+    """The picture as JPEG, PNG or bare RGB, with its profile where that is of the picture's own colour space."""
+    if options.image_format == "rgb":
+        return image.convert("RGB").tobytes()
     buffer = BytesIO()
     extra: dict[str, Any] = {}
     if icc_profile is not None and icc_profile[16:20] == _PROFILE_SPACES[image.mode]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FALLBACK_RATE = Fraction(25)
 _MATROSKA_SLACK_S = 2.0
+_SEEK_AHEAD_S = 10  # most streams can be entered more often
 
 
 def video_frames(
@@ -50,13 +51,17 @@ def video_frames(
 
 @dataclass
 class _Stream:
-    """The work on one stream. `times` are those of all its packets where only keyframes are decoded."""
+    """The work on one stream.
+
+    `times` are those of all its packets where only keyframes are decoded; `wanted` those of the only frames to keep.
+    """
 
     stream: VideoStream
     timeline: Timeline
     renderer: Renderer
     options: FrameOptions
     times: list[int] | None
+    wanted: frozenset[int] | None = None
     sampler: Sampler | None = None
     finished: bool = False
     last_dts: int | None = None
@@ -87,9 +92,9 @@ class _Stream:
             return moment
         if self.sampler is None:
             origin = self.times[0] if self.times else moment.pts
-            self.sampler = Sampler(self.options, self.timeline.time_base, origin)
+            self.sampler = Sampler(self.options, self.timeline.time_base, origin, self.wanted)
         verdict = self.sampler.judge(moment.pts, is_keyframe=picture.key_frame)
-        self.finished = verdict == "stop"
+        self.finished = verdict == "stop" or self.sampler.is_done
         return self.renderer.frame(picture, moment, self.timeline) if verdict == "keep" else None
 
     def cut_after_the_last_packet(self) -> None:
@@ -121,8 +126,12 @@ class _Decoding:
         self.end_s = 0.0
         self.errors_before = error_count()
         self.works: dict[int, _Stream] = {}
-        streams, self.refused = split_streams(container)
+        streams, refused = split_streams(container)
+        self.refused = refused if options.wanted is None else []
         for stream in streams:
+            wanted = _wanted(options, stream.index)
+            if wanted is not None and not wanted:
+                continue
             only_keyframes = times.get(stream.index)
             _set_up_decoder(stream, video.limits, only_keyframes=only_keyframes is not None)
             self.works[stream.index] = _Stream(
@@ -131,7 +140,10 @@ class _Decoding:
                 renderer=Renderer(stream, options),
                 options=options,
                 times=only_keyframes,
+                wanted=wanted,
             )
+        if options.decode_from == "keyframe":
+            self._seek()
 
     def frames(self) -> Iterator[Frame | FrameError]:
         """All kept frames; raises what was found to be wrong at the end."""
@@ -161,6 +173,17 @@ class _Decoding:
                 yield from self._check_that_something_came()
                 return
         yield from self._end()
+
+    def _seek(self) -> None:
+        """Go to where decoding can start before all frames that are wanted. Raises MediaError (unseekable)."""
+        for work in self.works.values():
+            first = min(work.wanted or ())
+            if self.kind.demuxer in ("mpegts", "mpeg"):  # have no index, and seek to any packet
+                first -= round(_SEEK_AHEAD_S / work.timeline.time_base)
+            try:
+                self.container.seek(first, stream=work.stream, backward=True)
+            except (FFmpegError, ValueError, OverflowError) as error:
+                raise MediaError("unseekable", f"{work.where}: {error}") from error
 
     def _packets(self) -> Iterator[Any]:
         """Packets of all streams up to the end or the damage, without the empty ones that would flush decoders."""
@@ -257,6 +280,13 @@ class _Decoding:
         if self.missing is not None:
             facts |= {"size_bytes": self.missing.size_bytes, "declared_bytes": self.missing.declared_bytes}
         return json.dumps(facts)
+
+
+def _wanted(options: FrameOptions, stream_index: int) -> frozenset[int] | None:
+    """Times of the frames of a stream that are wanted; None where any are."""
+    if options.wanted is None:
+        return None
+    return frozenset(pts for stream, pts in options.wanted if stream == stream_index)
 
 
 def _set_up_decoder(stream: VideoStream, limits: Limits, *, only_keyframes: bool) -> None:

@@ -32,6 +32,7 @@ def write_picture(
     Returns the file, and per label and model how many objects and regions are drawn, or None where no model has looked
     at the frame. Raises UsageError where there is no such media, frame or model.
     """
+    from visionlake.jobs._again import with_pictures
     from visionlake.udfs._errors import MediaError
     from visionlake.udfs.draw_boxes import draw_boxes
     from visionlake.udfs.stored_picture import open_stored
@@ -42,7 +43,7 @@ def write_picture(
     frames = _of(lake, "frames", media_id, stream)
     labels = _labels(lake, media_id, stream, model, models)
     pts = _find_pts(frames, labels, pts)
-    frame = frames.where(f"pts = {pts}").collect()[0]
+    frame = with_pictures(lake, frames.where(f"pts = {pts}"), max_pixels=_MAX_PIXELS).collect()[0]
     found = [] if labels is None else labels.where(f"pts = {pts}").orderBy("model_id").collect()
     try:
         picture = open_stored(frame["image"], max_pixels=_MAX_PIXELS)

@@ -118,15 +118,6 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(folder: Path, text: str, 
     assert refused(folder, text).startswith(message)
 
 
-def test_settings_that_leave_out_what_another_stage_reads_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "pipeline.toml"
-    stages = '[extract_frames]\nimage_format = "none"\n[detect_objects.small]\nbackend = "builtin"\n'
-    path.write_text(f'lake = "l"\n{stages}')
-    with pytest.raises(ConfigError, match=r'extract_frames.image_format = "none": \[detect_objects.small\] needs what'):
-        load_pipeline(path)
-    assert load_pipeline(path, overrides=["extract_frames.image_format=png"]).stage_names[-1] == "detect_objects.small"
-
-
 def test_views_of_a_detector(tmp_path: Path) -> None:
     head = 'lake = "l"\n[detect_objects.small]\nbackend = "builtin"\n'
     text = 'tile_width_px = 640\ntile_height_px = 480\nbeside_tiles = "nothing"\nscales = [1, 1.25]\n'
