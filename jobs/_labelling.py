@@ -15,9 +15,10 @@ from visionlake.expectations import frames, media, sources
 from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
-from visionlake.udfs.detector_types import DetectOptions
+from visionlake.udfs.detector_types import DetectOptions, Precision
 
 from ._again import parts_of
+from ._gpu import on_own_gpu
 from ._ontology import OntologySection
 from ._stage import Input, StageConfig, setting
 
@@ -53,8 +54,8 @@ class LabelConfig(StageConfig):
     device: str = setting(
         "auto", affects_output=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$", description='"auto", "cpu", "cuda", "cuda:1"'
     )
-    precision: Literal["float32", "bfloat16"] | None = setting(
-        None, affects_output=False, description="bfloat16 is faster where the processor has it, and boxes differ a bit"
+    precision: Precision | None = setting(
+        None, affects_output=False, description="16 bits are faster where the device has them, and boxes differ a bit"
     )
     batch_size: int | None = setting(
         None,
@@ -176,6 +177,7 @@ def evaluate(pictures: DataFrame, config: LabelConfig, *, columns: Sequence[Colu
 
     names = [*(column.name for column in columns), "error"]
     work = partial(detect_objects, columns=names, max_pixels=config.max_pixels, **_model(config))
+    work = partial(on_own_gpu, work=work, options=config.options())
     with sharing(pictures.sparkSession, _imports(config)):
         return pictures.mapInPandas(work, _ddl(columns))
 
@@ -188,13 +190,14 @@ def evaluate_again(parts: DataFrame, config: LabelConfig, *, columns: Sequence[C
 
     schema = arrow_schema({column.name: column.type for column in columns} | {"error": ERROR_TYPE})
     work = partial(detect_again, schema=schema, limits=Limits(max_pixels=config.max_pixels), **_model(config))
+    work = partial(on_own_gpu, work=work, options=config.options())
     with sharing(parts.sparkSession, _imports(config)):
         return parts.mapInArrow(work, _ddl(columns))
 
 
 def _model(config: LabelConfig) -> dict[str, Any]:
-    """What tells a worker which model it is."""
-    return {"options": config.options(), "model_id": model_id(config), "batch_limit_s": config.batch_limit_s}
+    """Which model it is, and how long it may take."""
+    return {"model_id": model_id(config), "batch_limit_s": config.batch_limit_s}
 
 
 def _imports(config: LabelConfig) -> Sequence[str]:

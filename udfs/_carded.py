@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ._device import to_device
 from ._errors import ModelError
 from ._resize import has_extent, prepare, to_picture
 from .cards import Card
@@ -82,7 +83,7 @@ class CardedDetector:
             labels=None if classes is None else tuple(card.labels.index(label) for label in classes),
             masks=settings["task"] == "instance",
         )
-        self._network, self._device = network, device
+        self._network, self._device, self.device_type = network, device, device.type
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(card.input.mean, device=device).view(shape)
         self._std = torch.tensor(card.input.std, device=device).view(shape)
@@ -112,7 +113,7 @@ class CardedDetector:
     def _input(self, batch: Sequence[Prepared]) -> torch.Tensor:
         import torch
 
-        stacked = torch.from_numpy(np.stack([prepared.pixels for prepared in batch])).to(self._device)
+        stacked = to_device([prepared.pixels for prepared in batch], self._device)
         if self.card.input.channels == "BGR":
             stacked = stacked.flip(-1)
         values = stacked.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)

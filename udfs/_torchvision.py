@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.models import get_model
 from torchvision.models.detection.transform import resize_boxes
 
-from ._device import find_batch_size, find_device
+from ._device import find_batch_size, find_device, find_dtype, to_device
 from ._errors import ModelError, first_line
 from ._regions import find_regions
 from ._weights import read_weights
@@ -46,14 +46,15 @@ class _Network(ABC):
             ) from None
         self._device = torch.device(find_device(options.device))
         self.network = network.eval().to(self._device, memory_format=torch.channels_last)
-        self.batch_size = find_batch_size(options.batch_size, self._device.type)
-        if settings["precision"] == "bfloat16":
-            self.network.backbone = _Lower(self.network.backbone)
+        self.device_type = self._device.type
+        self.batch_size = find_batch_size(options.batch_size, self.device_type)
+        if (dtype := find_dtype(settings["precision"], self._device.type)) is not None:
+            self.network.backbone = _Lower(self.network.backbone, dtype)
         classes = settings["classes"]
         self.classes = None if classes is None else [self.labels.index(name) + 1 for name in classes]
 
     def _evaluate(self, batch: Sequence[Prepared]) -> Any:
-        stacked = torch.from_numpy(np.stack([prepared.pixels for prepared in batch])).to(self._device)
+        stacked = to_device([prepared.pixels for prepared in batch], self._device)
         return self._network_of(stacked.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last) / 255)
 
     @abstractmethod
@@ -67,15 +68,15 @@ class _Network(ABC):
 
 
 class _Lower(torch.nn.Module):
-    """A backbone in bfloat16. What comes after is not: coordinates would be rounded to several pixels."""
+    """A backbone in 16 bits. What comes after is not: coordinates would be rounded to several pixels."""
 
-    def __init__(self, inner: torch.nn.Module) -> None:
+    def __init__(self, inner: torch.nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.dtype = inner, dtype
 
     def forward(self, pictures: torch.Tensor) -> Any:
         """Its features, as 32-bit floats."""
-        with torch.autocast(pictures.device.type, dtype=torch.bfloat16):
+        with torch.autocast(pictures.device.type, dtype=self.dtype):
             found: Any = self.inner(pictures)
         if isinstance(found, torch.Tensor):
             return found.float()

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from ._device import find_batch_size, find_device
+from ._device import find_batch_size, find_device, find_dtype
 from ._errors import ModelError, first_line
 from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 
@@ -54,8 +54,9 @@ class Network(ABC):
         if getattr(self.processor, "do_center_crop", False):
             self.processor.do_center_crop = False  # what lies beside would be labelled unseen
         self._network = network.eval().to(self.device)
-        self.batch_size = find_batch_size(options.batch_size, self.device.type)
-        self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
+        self.device_type = self.device.type
+        self.batch_size = find_batch_size(options.batch_size, self.device_type)
+        self._precision = find_dtype(settings["precision"], self.device.type)
         classes = settings["classes"]
         self.classes = None if classes is None else [self.labels.index(name) for name in classes]
 

@@ -12,7 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
+from ._ahead import map_ahead
 from ._errors import MediaError, ModelError
+from ._halving import in_halves
 from ._watched import Watched
 from .backends import find_backend
 from .detector_types import Batched, DetectOptions, Detector, Instances
@@ -24,6 +26,8 @@ from .views import load_detector
 
 MAX_ROWS = 256
 MAX_SIZES = 8  # of pictures that wait for others of their size
+MAX_WAITING_BYTES = 512 << 20
+DECODE_THREADS = 4  # beside a GPU
 LOAD_LIMIT_S = 600.0
 
 Key = TypeVar("Key")
@@ -99,18 +103,20 @@ def _labelled(pictures: Iterable[tuple[Key, Picture]], model: _Model) -> Iterato
     """What is in each picture, or its error, beside what it came with, some rows at a time."""
     rows: list[tuple[Key, dict[str, Any]]] = []
     waiting: dict[tuple[int, ...], list[_Waiting[Key]]] = {}  # by size: padding depends on neighbours
-    for key, picture in pictures:
-        try:
-            prepared = model.prepare(picture())
-        except MediaError as error:
-            rows.append((key, {"error": error.as_row()}))
+    size_bytes = 0
+    for key, prepared in _prepared(pictures, model):
+        if isinstance(prepared, MediaError):
+            rows.append((key, {"error": prepared.as_row()}))
         else:
             alike = waiting.setdefault(prepared.bucket, [])
             alike.append(_Waiting(key=key, prepared=prepared))
-            if len(alike) == model.batch_size:
-                rows += _evaluated(model, waiting.pop(prepared.bucket))
-            elif len(waiting) > MAX_SIZES:
-                rows += _evaluated(model, waiting.pop(next(iter(waiting))))
+            size_bytes += prepared.size_bytes
+            full = prepared.bucket if len(alike) >= model.batch_size else None
+            while full is not None or len(waiting) > MAX_SIZES or (size_bytes > MAX_WAITING_BYTES and waiting):
+                batch = waiting.pop(next(iter(waiting)) if full is None else full)
+                size_bytes -= sum(one.prepared.size_bytes for one in batch)
+                rows += _evaluated(model, batch)
+                full = None
         if len(rows) >= MAX_ROWS:
             yield rows
             rows = []
@@ -118,6 +124,27 @@ def _labelled(pictures: Iterable[tuple[Key, Picture]], model: _Model) -> Iterato
         rows += _evaluated(model, alike)
     if rows:
         yield rows
+
+
+def _prepared(pictures: Iterable[tuple[Key, Picture]], model: _Model) -> Iterator[tuple[Key, Batched | MediaError]]:
+    """The pictures as the model wants them, or what is wrong with them.
+
+    A GPU would wait for one thread that decodes; a processor has no thread to spare.
+    """
+
+    def prepare(one: tuple[Key, Picture]) -> tuple[Key, Batched | MediaError]:
+        key, picture = one
+        try:
+            return key, model.prepare(picture())
+        except MediaError as error:
+            return key, error
+
+    pictures = iter(pictures)
+    first = next(pictures, None)
+    if first is not None:
+        yield prepare(first)  # in this thread, which loads the model
+        threads = DECODE_THREADS if model.is_on_gpu else 0
+        yield from map_ahead(prepare, pictures, threads=threads, most=2 * DECODE_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +163,16 @@ class _Model:
         self._detector: Detector | None = None
         self._thread: Watched | None = None
         self._names: dict[int, tuple[int, str | None] | None] = {}
+        self._most: int | None = None  # pictures for which memory was enough, once it was not
 
     @property
     def batch_size(self) -> int:
-        return self._loaded().batch_size
+        wanted = self._loaded().batch_size
+        return wanted if self._most is None else min(wanted, self._most)
+
+    @property
+    def is_on_gpu(self) -> bool:
+        return getattr(self._loaded(), "device_type", "cpu") == "cuda"
 
     def prepare(self, picture: Image.Image) -> Batched:
         return self._loaded().prepare(picture)
@@ -147,7 +180,9 @@ class _Model:
     def detect(self, batch: Sequence[Batched]) -> list[Instances]:
         detector = self._loaded()
         assert self._thread is not None
-        return self._watched(self._thread, lambda: detector.detect(batch), limit_s=self._limit_s)
+        found, most = self._watched(self._thread, lambda: in_halves(detector.detect, batch), limit_s=self._limit_s)
+        self._most = most if most < len(batch) else self._most
+        return found
 
     def label(self, label_id: int) -> tuple[int, str | None] | None:
         """Id and name that a label is stored with; the name is None for one that the model does not have.

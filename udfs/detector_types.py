@@ -18,7 +18,7 @@ from .masks import Mask
 from .ontology import Ontology
 from .view_options import ViewOptions
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Task = Literal["detection", "instance", "semantic", "panoptic"]
 """What is wanted of a model: boxes; objects with masks; a mask for every class; or objects and classes, in which each
 pixel belongs to one object."""
@@ -144,6 +144,11 @@ class Prepared:
         """What pictures of a batch have in common: the size of the input."""
         return self.pixels.shape
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes while it waits."""
+        return self.pixels.nbytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Regions:
@@ -196,6 +201,11 @@ class Batched(Protocol):
         """What the pictures of a batch have in common."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes while it waits."""
+        ...
+
 
 _Ready = TypeVar("_Ready", bound=Batched)
 
@@ -207,6 +217,7 @@ class Detector(Protocol[_Ready]):
     first_label_id: int
     batch_size: int
     """Pictures that it is given together."""
+    # It may have a `device_type`: with "cuda" pictures are decoded ahead in threads, which call `prepare`.
 
     def prepare(self, picture: Image.Image) -> _Ready:
         """The picture (RGB) as the detector wants it."""

@@ -70,6 +70,11 @@ class PreparedViews:
         """Pictures of one size have views of the same sizes."""
         return self.picture.size
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the picture takes; its views are made when their turn comes."""
+        return 3 * self.picture.width * self.picture.height
+
 
 class ManyViews:
     """A detector made of another one, which sees views of a picture, a batch of equal prepared size at a time.
@@ -82,6 +87,7 @@ class ManyViews:
     ) -> None:
         self.labels, self.first_label_id = inner.labels, inner.first_label_id
         self.batch_size = 1 if options.tile_px else max(1, inner.batch_size // len(options.looks))
+        self.device_type = getattr(inner, "device_type", "cpu")
         self._inner, self._options = inner, options
         self._score_threshold, self._max_instances = score_threshold, max_instances
 

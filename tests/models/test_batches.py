@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from toy_networks import LABELS, pictures
 
+from visionlake.udfs import detect_objects as module
 from visionlake.udfs._errors import MediaError, ModelError
 from visionlake.udfs.detect_objects import detect_objects
 from visionlake.udfs.detector_types import DetectOptions, Instances, Prepared, Regions
@@ -26,41 +27,71 @@ from visionlake.udfs.rle import decode_mask
 from visionlake.udfs.stored_picture import open_stored
 
 
-def test_pictures_of_another_size_never_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[tuple[int, ...]]] = []
+class Recording:
+    """Finds nothing, says what it was asked, and has memory for `room` pictures."""
 
-    class Recording:
-        labels, first_label_id, batch_size = LABELS, 0, 3
+    labels, first_label_id, batch_size = LABELS, 0, 3
 
-        def prepare(self, picture: Image.Image) -> Prepared:
-            width, height = picture.size
-            return Prepared(
-                pixels=np.asarray(picture),
-                width_px=width,
-                height_px=height,
-                scale_x=1.0,
-                scale_y=1.0,
-                left=0.0,
-                top=0.0,
-            )
+    def __init__(self, *, room: int = 3, device_type: str = "cpu") -> None:
+        self.room, self.device_type = room, device_type
+        self.asked: list[list[tuple[int, ...]]] = []
 
-        def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
-            asked.append([one.pixels.shape for one in batch])
-            nothing = Instances(boxes=np.zeros((0, 4)), scores=np.zeros(0), label_ids=np.zeros(0, np.int64))
-            return [nothing] * len(batch)
+    def prepare(self, picture: Image.Image) -> Prepared:
+        return Prepared.unchanged(picture)
 
+    def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+        self.asked.append([one.pixels.shape for one in batch])
+        if len(batch) > self.room:
+            raise RuntimeError("CUDA out of memory")
+        nothing = Instances(boxes=np.zeros((0, 4)), scores=np.zeros(0), label_ids=np.zeros(0, np.int64))
+        return [nothing] * len(batch)
+
+
+def labelled_by(
+    detector: Recording, sizes: Sequence[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, *, broken: int | None = None
+) -> pd.DataFrame:
+    """The rows of pictures of these sizes, in two batches; the one at the place `broken` is none."""
     known = SimpleNamespace(model_id=lambda options: "m")
-    backend = SimpleNamespace(load=lambda options: Recording(), describe=lambda options: known)
+    backend = SimpleNamespace(load=lambda options: detector, describe=lambda options: known)
     monkeypatch.setattr("visionlake.udfs.detect_objects.find_backend", lambda name: backend)
-    sizes = [(8, 8), (9, 8), (8, 8), (8, 8), (9, 8), (8, 8), *((20 + n, 8) for n in range(12))]
-    rows = pd.DataFrame({"key": range(len(sizes)), "image": [png(image) for image in pictures(*sizes)]})
-    options = DetectOptions(backend="recording")
-    (labelled,) = detect_objects(
-        [rows.iloc[:4], rows.iloc[4:]], columns=["key", "instances", "error"], options=options, model_id="m",
-        max_pixels=10_000, batch_limit_s=60,
+    module._forget()
+    images = [b"none" if n == broken else png(image) for n, image in enumerate(pictures(*sizes))]
+    rows = pd.DataFrame({"key": range(len(sizes)), "image": images})
+    found = detect_objects(
+        [rows.iloc[:4], rows.iloc[4:]], columns=["key", "frame_width_px", "instances", "error"],
+        options=DetectOptions(backend="recording"), model_id="m", max_pixels=10_000, batch_limit_s=60,
     )  # fmt: skip
-    assert sorted(labelled["key"]) == [*range(len(sizes))] and labelled["error"].tolist() == [None] * len(sizes)
-    assert all(len(set(batch)) == 1 for batch in asked) and asked[0] == [(8, 8, 3)] * 3
+    return pd.concat([*found])
+
+
+SIZES = [(8, 8), (9, 8), (8, 8), (8, 8), (9, 8), (8, 8), *((20 + n, 8) for n in range(12))]
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])  # beside a GPU threads decode
+def test_pictures_of_another_size_never_share_a_batch(device_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Recording(device_type=device_type)
+    labelled = labelled_by(detector, SIZES, monkeypatch)
+    assert sorted(labelled["key"]) == [*range(len(SIZES))] and labelled["error"].tolist() == [None] * len(SIZES)
+    assert all(SIZES[key][0] == width for key, width in zip(labelled["key"], labelled["frame_width_px"], strict=True))
+    assert all(len(set(batch)) == 1 for batch in detector.asked) and detector.asked[0] == [(8, 8, 3)] * 3
+    labelled = labelled_by(Recording(device_type=device_type), SIZES, monkeypatch, broken=0).set_index("key")
+    assert labelled["error"].notna().tolist().count(True) == 1 and labelled.loc[0, "error"] is not None
+
+
+def test_a_batch_beyond_the_memory_is_halved_and_so_are_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Recording(room=1)
+    labelled = labelled_by(detector, [(8, 8)] * 9, monkeypatch)
+    assert [len(batch) for batch in detector.asked] == [3, 2, *[1] * 9] and len(labelled) == 9
+    with pytest.raises(ModelError, match="model m: CUDA out of memory"):
+        labelled_by(Recording(room=0), [(8, 8)], monkeypatch)
+
+
+def test_waiting_pictures_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Recording()
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 2 * 40 * 50 * 3)
+    sizes = [(40, 50), (50, 40), (40, 50), (8, 8), (50, 40), (40, 50)]
+    assert len(labelled_by(detector, sizes, monkeypatch)) == len(sizes)
+    assert detector.asked[0] == [(50, 40, 3)] * 2 and sum(map(len, detector.asked)) == len(sizes)
 
 
 def test_a_model_that_is_replaced_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +132,6 @@ def test_a_model_that_is_replaced_is_let_go(monkeypatch: pytest.MonkeyPatch) -> 
     assert [one() is None for one in loaded] == [True, True, False]
     current = "d"
     with pytest.raises(ModelError, match="model c: its files are those of d here"):
-        from visionlake.udfs import detect_objects as module
-
         module._forget()
         list(detect_objects(
             [rows], columns=["error"], options=DetectOptions(backend="x"), model_id="c", max_pixels=100,

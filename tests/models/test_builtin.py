@@ -86,6 +86,8 @@ def test_lower_precision_moves_boxes_a_little() -> None:
                 assert iou(other.boxes[other.label_ids == label_id], box).max() > 0.9
                 compared += 1
     assert compared > 5
+    with pytest.raises(ModelError, match=r"'float16' is for CUDA; .* allowed are 'float32', 'bfloat16'"):
+        builtin.load(replace(PLAIN, precision="float16", device="cpu"))
 
 
 def weights(folder: Path, others: Mapping[str, Any] | None = None, *, labels: str = ",".join(LABELS)) -> DetectOptions:

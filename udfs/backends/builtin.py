@@ -81,7 +81,7 @@ class Builtin:
         import torch
 
         from .._builtin_network import PROPOSALS, make_network
-        from .._device import find_batch_size, find_device
+        from .._device import find_batch_size, find_device, find_dtype
 
         torch.set_num_threads(1)
         network = make_network(len(LABELS))
@@ -90,9 +90,10 @@ class Builtin:
         chooser.score_thresh, chooser.nms_thresh = settings["score_threshold"], settings["nms_iou"]
         chooser.detections_per_img = PROPOSALS * len(LABELS)  # classes are chosen first, below
         self._device = torch.device(find_device(options.device))
-        self.batch_size = find_batch_size(options.batch_size, self._device.type)
+        self.device_type = self._device.type
+        self.batch_size = find_batch_size(options.batch_size, self.device_type)
         self._network = network.eval().to(memory_format=torch.channels_last).to(self._device)
-        self._precision = torch.bfloat16 if settings["precision"] == "bfloat16" else None
+        self._precision = find_dtype(settings["precision"], self._device.type)
         self._max_instances = settings["max_instances"]
         self._classes = None if settings["classes"] is None else [LABELS.index(name) for name in settings["classes"]]
 
@@ -118,7 +119,9 @@ class Builtin:
         """What is in each picture, best first, in pixels of it."""
         import torch
 
-        stacked = torch.from_numpy(np.stack([prepared.pixels for prepared in batch])).to(self._device)
+        from .._device import to_device
+
+        stacked = to_device([prepared.pixels for prepared in batch], self._device)
         pictures = stacked.permute(0, 3, 1, 2).float() / 255
         with (
             torch.inference_mode(),

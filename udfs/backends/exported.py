@@ -26,7 +26,7 @@ def load(options: DetectOptions) -> CardedDetector:
     from torch.export.passes import move_to_device_pass
 
     from .._archive import load_archive
-    from .._device import find_batch_size, find_device
+    from .._device import find_batch_size, find_device, find_dtype
 
     torch.set_num_threads(1)
     path, card = _files(options)
@@ -37,10 +37,10 @@ def load(options: DetectOptions) -> CardedDetector:
         program = move_to_device_pass(program, device)
     # What a guard would check of sizes, the card says; the archive's own are code from outside.
     module = program.module(check_guards=False).to(memory_format=torch.channels_last)
-    is_half = settings["precision"] == "bfloat16"
+    dtype = find_dtype(settings["precision"], device.type)
 
     def network(pictures: torch.Tensor) -> Any:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_half):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             return module(pictures)
 
     batch_size = find_batch_size(options.batch_size, device.type, most=card.input.max_batch)

@@ -37,13 +37,10 @@ def load(options: DetectOptions) -> CardedDetector:
     settings = describe(options).resolved(options)
     session, device = _session(path, options.device)
     card, network = _fitted(session, card, path)
-    return CardedDetector(
-        network,
-        card,
-        settings,
-        device=torch.device("cpu"),
-        batch_size=find_batch_size(options.batch_size, device, most=card.input.max_batch),
-    )
+    batch_size = find_batch_size(options.batch_size, device, most=card.input.max_batch)
+    detector = CardedDetector(network, card, settings, device=torch.device("cpu"), batch_size=batch_size)
+    detector.device_type = device
+    return detector
 
 
 def _files(options: DetectOptions) -> tuple[Path, Card]:
