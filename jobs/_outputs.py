@@ -87,9 +87,18 @@ def _pruning(stage: Stage, wave: Wave, table: Table, good: DataFrame) -> tuple[s
 
 
 def _replaced(stage: Stage, *, rows: DataFrame, parents: DataFrame) -> DataFrame:
-    """Parents whose children are replaced: all but those that could not be read just now."""
+    """Parents whose children are replaced: all but those that could not be read just now.
+
+    What a model said of a frame that has changed since is wrong, whether or not the new one can be read.
+    """
     from pyspark.sql import functions as F
 
     changed_at = [CHANGED_AT] if stage.producer and CHANGED_AT in parents.columns else []
     keys, away = parents.select(*stage.key_of_parent, *changed_at), unread_parents(stage, rows)
-    return keys if away is None else keys.join(F.broadcast(away), list(stage.key_of_parent), "left_anti")
+    if away is None:
+        return keys
+    key = list(stage.key_of_parent)
+    read = keys.join(F.broadcast(away), key, "left_anti")
+    if not changed_at:
+        return read
+    return read.unionByName(keys.where(F.col(CHANGED_AT).isNotNull()).join(F.broadcast(away), key, "left_semi"))

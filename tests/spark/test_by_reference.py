@@ -98,3 +98,9 @@ def test_media_that_are_away_wait_in_quarantine_until_they_are_back(tmp_path: Pa
         assert found[1] and max(shown.size) == 400
     sheet = _report_facts.sheet_frames(world.lake, most=4, side_px=64, models=())
     assert len(sheet) == 4 and all(frame["image"] and frame["thumb_width_px"] <= 64 for frame in sheet)
+
+    os.rename(world.media / "back.mp4", tmp_path / "away.mp4")
+    world.lake.update("frames", where="pts_s = 1.0", values={"width_px": "399"})
+    (stage,) = world.run("detect_objects.builtin.max_error_share=1.0", **label).stages
+    assert (stage.published, stage.reasons) == (0, {"source_missing": 1})
+    assert len(world.labels()) == 13, "what was said of the frame as it was is gone, and of the others it stays"
