@@ -94,5 +94,6 @@ def unread_parents(stage: Stage, staged: DataFrame) -> DataFrame | None:
 def _readable(stage: Stage, staged: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
-    away = unread_parents(stage, staged)
+    # A parent of a model has one row: nothing else came of what could not be read.
+    away = None if stage.producer else unread_parents(stage, staged)
     return staged if away is None else staged.join(F.broadcast(away), list(stage.key_of_parent), "left_anti")

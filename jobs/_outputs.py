@@ -24,28 +24,30 @@ def publish_tables(
 ) -> list[dict[str, Any]]:
     """Publish the good rows of a wave; returns the tables that hold them, with their Delta versions."""
     declared = {table.name: table for table in stage.outputs}
+    replaced = _replaced(stage, audited, rows=rows, parents=parents)
     written = []
     for output in audited.outputs:
         table = declared[output.table.name]
         extra = [column for column in output.table.columns if column.name not in table.column_names]
         if extra:
             lake.ensure(table, extra=extra)
-        scope = _scope(lake, stage, wave, output, rows=rows, parents=parents)
+        scope = _scope(lake, stage, wave, output, replaced=replaced)
         version = publish(lake, output.table, output.rows, count=output.count, scope=scope) if scope.values else None
         if version is None and output.count:  # an earlier attempt has written them, or they were there
             version = lake.version(table.name)
         if version is not None:
             written.append({"table": table.name, "version": version})
-    _outdate(lake, stage, wave, rows=rows, parents=parents)
+    if CHANGED_AT in parents.columns:
+        _outdate(lake, stage, wave, replaced=replaced)
     return written
 
 
-def _outdate(lake: Lake, stage: Stage, wave: Wave, *, rows: DataFrame, parents: DataFrame) -> None:
+def _outdate(lake: Lake, stage: Stage, wave: Wave, *, replaced: DataFrame | None) -> None:
     """Delete what models said of frames that have changed since, in the tables that this stage writes nothing to."""
-    for table in stage.outdates if CHANGED_AT in parents.columns else ():
+    for table in stage.outdates:
         if lake.exists(table.name):
             nothing = Output(table=table, rows=lake.table(table.name).limit(0), count=0)
-            scope = _scope(lake, stage, wave, nothing, rows=rows, parents=parents)
+            scope = _scope(lake, stage, wave, nothing, replaced=replaced)
             publish(lake, table, nothing.rows, count=0, scope=scope)
 
 
@@ -64,14 +66,13 @@ def publish_quarantine(lake: Lake, stage: Stage, wave: Wave, audited: Audit, *, 
     publish(lake, quarantine.TABLE, audited.bad, count=audited.quarantined, scope=scope)
 
 
-def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, rows: DataFrame, parents: DataFrame) -> Scope:
+def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, replaced: DataFrame | None) -> Scope:
     from pyspark.sql import functions as F
 
     own: Column | None = F.col("model_id") == wave.producer if stage.producer else None
     version = wave.progress.version
     head = -1 if version is None else lake.version(wave.progress.table)
     pruning, values = _pruning(stage, wave, output.table, output.rows)
-    replaced = None if stage.keeps_children else _replaced(stage, rows=rows, parents=parents)
     return Scope(
         pruning=pruning, values=values, parents=replaced, version=version, head=head, own=own,
         seen=lambda: seen_versions(lake, wave.progress),
@@ -86,16 +87,18 @@ def _pruning(stage: Stage, wave: Wave, table: Table, good: DataFrame) -> tuple[s
     return column, [row[0] for row in good.select(column).distinct().collect()]
 
 
-def _replaced(stage: Stage, *, rows: DataFrame, parents: DataFrame) -> DataFrame:
+def _replaced(stage: Stage, audited: Audit, *, rows: DataFrame, parents: DataFrame) -> DataFrame | None:
     """Parents whose children are replaced: all but those that could not be read just now.
 
     What a model said of a frame that has changed since is wrong, whether or not the new one can be read.
     """
     from pyspark.sql import functions as F
 
+    if stage.keeps_children:
+        return None
     changed_at = [CHANGED_AT] if stage.producer and CHANGED_AT in parents.columns else []
     keys, away = parents.select(*stage.key_of_parent, *changed_at), unread_parents(stage, rows)
-    if away is None:
+    if away is None or not stage.unreadable & {*audited.reasons}:
         return keys
     key = list(stage.key_of_parent)
     read = keys.join(F.broadcast(away), key, "left_anti")
