@@ -6,7 +6,11 @@ from . import _masks, frames
 from ._table import Check, Column, Rule, Table
 
 _BOX = "struct<x_min double, y_min double, x_max double, y_max double>"
-_INSTANCES = f"array<struct<label_id int, label string, score double, box {_BOX}, area_px bigint, mask {_masks.TYPE}>>"
+_PARENTS = "array<struct<model_id string, instance_index int>>"
+_INSTANCES = (
+    f"array<struct<label_id int, label string, score double, box {_BOX}, area_px bigint, mask {_masks.TYPE}, "
+    f"parents {_PARENTS}>>"
+)
 
 
 def _all(holds: str) -> str:
@@ -26,7 +30,8 @@ TABLE = Table(
             name="instances",
             type=_INSTANCES,
             comment="objects, best first; boxes in pixels of the upright stored frame, origin at its top left corner; "
-            "area_px and mask (COCO RLE of the frame's size) where the model gives masks: the box holds them exactly",
+            "area_px and mask (COCO RLE of the frame's size) where the model gives masks: the box holds them exactly; "
+            "parents of what was fused: whose instances it stands for, and their places, the most trusted first",
         ),
         Column(name="run_id", type="string", comment="run that wrote the row", volatile=True),
         Column(name="input_version", type="bigint", comment="version of frames that this row saw", volatile=True),

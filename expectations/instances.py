@@ -12,7 +12,7 @@ VIEW = View(
 SELECT
   media_id, stream_index, pts, model_id, frame_width_px, frame_height_px,
   instance_index, i.label_id, i.label, i.score, i.box.x_min, i.box.y_min, i.box.x_max, i.box.y_max,
-  i.area_px, i.mask
+  i.area_px, i.mask, i.parents
 FROM {detections} LATERAL VIEW posexplode(instances) AS instance_index, i
 """,
 )

@@ -18,7 +18,8 @@ from visionlake.udfs._mlflow import address_without_secrets
 
 from ._fields import TomlFloat, describe_field
 from ._ontology import OntologySection
-from ._stage import Observer, Settings, Stage, StageConfig
+from ._sections import find_sources
+from ._stage import GatherConfig, Input, Observer, Settings, Stage, StageConfig
 from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -131,6 +132,8 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
         if config is not None:
             configs[stage.label] = config
+    stages = [_with_sources(stage, configs, stages, wrong) for stage in stages]
+    _check_fit(stages, configs, wrong)
     looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()
     spark = _spark_settings(data, wrong)
@@ -248,6 +251,38 @@ def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: _Comp
             words = f"allowed are sections [{stage.name}.<name>], the name of letters, digits, - and _"
             wrong(f"{stage.name}.{key}", value, words)
     return [replace(stage, instance=k) for k, v in section.items() if isinstance(v, dict) and _INSTANCE.fullmatch(k)]
+
+
+def _with_sources(
+    stage: Stage, configs: Mapping[str, StageConfig], stages: Sequence[Stage], wrong: _Complaint
+) -> Stage:
+    """The stage with what its settings mean where they name other sections."""
+    config = configs.get(stage.label)
+    if not isinstance(config, GatherConfig):
+        return stage
+    try:
+        return replace(stage, sources=find_sources(stage, config, stages))
+    except ConfigError as error:
+        wrong(f"{stage.label}.sources", config.sources, str(error))
+        return stage
+
+
+def _check_fit(stages: Sequence[Stage], configs: Mapping[str, StageConfig], wrong: _Complaint) -> None:
+    """Settings of a stage that leave out what another stage reads are wrong."""
+    for reader in stages:
+        for needed in reader.inputs:
+            for maker in stages:
+                is_read = maker.label in reader.sources.values() if reader.gather else needed.table in maker.outputs
+                if is_read and maker.label in configs:
+                    _check_needs(needed, reader, maker, configs[maker.label], wrong)
+
+
+def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig, wrong: _Complaint) -> None:
+    for key, refused in needed.refuses.items():
+        value = getattr(config, key, None)  # another maker of the table may not have the setting
+        if value in refused:
+            words = f"[{reader.label}] needs what this leaves out; give another value, or take that section out"
+            wrong(f"{maker.label}.{key}", value, words)
 
 
 def _section(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from visionlake.errors import UsageError
 
 from ._record import History, Progress, read_histories
-from ._stage import Stage
+from ._sections import seen_with_sources
+from ._stage import Stage, StageConfig
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -43,7 +44,9 @@ class Due:
             self.kept.unpersist()
 
 
-def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebuild: bool) -> Due | None:
+def find_due(
+    stage: Stage, config: StageConfig, lake: Lake, history: History, *, producer: str, rebuild: bool
+) -> Due | None:
     """The parents that are due by the change feed, or None where nothing changed."""
     from pyspark.errors import PySparkException
 
@@ -55,7 +58,7 @@ def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebui
 
     def everything() -> Due:
         start = Progress(table=parent, table_id=table_id, version=head)
-        return _snapshot(stage, lake, start, known=done is not None, producer=producer)
+        return _snapshot(stage, config, lake, start, known=done is not None, producer=producer)
 
     if rebuild or done is None or done.version is None or done.table_id != table_id:
         return everything()
@@ -64,15 +67,15 @@ def find_due(stage: Stage, lake: Lake, history: History, *, producer: str, rebui
     try:
         if done.is_complete:
             since = replace(done, from_version=done.version, version=head, last_key=None)
-            return replace(_changes(stage, lake, since), instead=everything)
+            return replace(_changes(stage, config, lake, since, producer=producer), instead=everything)
         if history.mode == "changes":
-            return replace(_changes(stage, lake, done), instead=everything)
-        return replace(_snapshot(stage, lake, done, known=True, producer=producer), instead=everything)
+            return replace(_changes(stage, config, lake, done, producer=producer), instead=everything)
+        return replace(_snapshot(stage, config, lake, done, known=True, producer=producer), instead=everything)
     except (PySparkException, UsageError):
         return everything()
 
 
-def find_replays(stage: Stage, lake: Lake, history: History, *, producer: str) -> Due | None:
+def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History, *, producer: str) -> Due | None:
     """Parents whose quarantined rows were marked for replay, or None. Progress with the feed stays as it is."""
     from pyspark.sql import functions as F
 
@@ -88,8 +91,27 @@ def find_replays(stage: Stage, lake: Lake, history: History, *, producer: str) -
     if marked.isEmpty():
         return None
     rows = lake.table(stage.inputs[0].table.name)
-    parents = rows.join(F.broadcast(marked), joined_key(stage.key_of_parent) == F.col("_input_key"), "left_semi")
+    rows = rows.join(F.broadcast(marked), joined_key(stage.key_of_parent) == F.col("_input_key"), "left_semi")
+    parents = stage.gather(_looked_at(stage, config, rows), config) if stage.gather else rows
     return Due(parents=parents.withColumn(DELETED, F.lit(False)), mode="replay", progress=history.progress)
+
+
+def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progress) -> Progress:
+    """The progress of a stage that adds rows to the table which it reads, moved past these where nothing else changed.
+
+    Else the next run would find its own rows new, and say in `waves` that there was nothing to do.
+    """
+    from pyspark.errors import PySparkException
+
+    version = progress.version
+    head, table_id = lake.head(progress.table)
+    if not progress.is_complete or version is None or version == head or progress.table_id != table_id:
+        return progress
+    try:
+        changed = _changed(stage, config, lake, progress.table, first=version + 1, last=head)
+        return replace(progress, version=head) if changed.isEmpty() else progress
+    except (PySparkException, UsageError):  # the feed may be gone
+        return progress
 
 
 def joined_key(columns: Sequence[str]) -> Column:
@@ -111,11 +133,14 @@ def look_of(columns: Sequence[str], *, binary: Collection[str]) -> Column:
     return F.xxhash64(*text, *(part for c in columns if c in binary for part in (F.col(c), F.col(c).isNull())))
 
 
-def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, producer: str) -> Due:
+def _snapshot(stage: Stage, config: StageConfig, lake: Lake, progress: Progress, *, known: bool, producer: str) -> Due:
     """All parents, and as deleted those that only rows of the outputs still know: our own rows, or of any producer."""
     from pyspark.sql import DataFrame
     from pyspark.sql import functions as F
 
+    if stage.gather:
+        parents = _gathered(stage, config, lake, progress, producer=producer)
+        return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress)
     rows = lake.table(progress.table, version=progress.version)
     parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
     tables = [table for table in stage.outputs if {*keys} <= {*table.column_names} and lake.exists(table.name)]
@@ -123,7 +148,7 @@ def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, prod
         labelled = reduce(DataFrame.unionByName, (lake.table(table.name).select(*keys) for table in tables))
         gone = labelled.distinct().join(rows, keys, "left_anti")
         parents = parents.unionByName(gone.withColumn(DELETED, F.lit(True)), allowMissingColumns=True)
-    missed = _missed_by_others(stage, lake, progress, producer=producer) if stage.producer else None
+    missed = _missed_by_others(stage, config, lake, progress, producer=producer) if stage.producer else None
     if missed is not None:
         parents = parents.join(missed, keys, "left")
     if stage.producer:
@@ -133,7 +158,9 @@ def _snapshot(stage: Stage, lake: Lake, progress: Progress, *, known: bool, prod
     return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress, kept=missed)
 
 
-def _missed_by_others(stage: Stage, lake: Lake, progress: Progress, *, producer: str) -> DataFrame | None:
+def _missed_by_others(
+    stage: Stage, config: StageConfig, lake: Lake, progress: Progress, *, producer: str
+) -> DataFrame | None:
     """Keys with `_changed_at` for what changed since the other producers looked; None where that is nothing or lost."""
     from pyspark.errors import PySparkException
 
@@ -142,14 +169,17 @@ def _missed_by_others(stage: Stage, lake: Lake, progress: Progress, *, producer:
     if not seen or min(seen) >= version:
         return None
     try:
-        missed = _changed(stage, lake, progress.table, first=min(seen) + 1, last=version).persist()
+        missed = _changed(stage, config, lake, progress.table, first=min(seen) + 1, last=version).persist()
         return None if missed.isEmpty() else missed
     except (PySparkException, UsageError):  # the feed may be gone
         return None
 
 
 def seen_versions(lake: Lake, progress: Progress) -> dict[str, int]:
-    """Up to which version of an input each model has done its work, in whatever stage."""
+    """Up to which version of an input each model has done its work, in whatever stage.
+
+    A fusion of models has seen what all of them have.
+    """
     from pyspark.sql import functions as F
 
     found = read_histories(lake, where=F.col("stage") != F.col("producer"))
@@ -158,35 +188,67 @@ def seen_versions(lake: Lake, progress: Progress) -> dict[str, int]:
         done = history.progress
         if done is not None and done.table_id == progress.table_id:
             seen[producer] = (done.version if done.is_complete else done.from_version) or 0
-    return seen
+    return seen_with_sources(seen, {producer: history.config for (_, producer), history in found.items()})
 
 
-def _changes(stage: Stage, lake: Lake, progress: Progress) -> Due:
+def _gathered(
+    stage: Stage,
+    config: StageConfig,
+    lake: Lake,
+    progress: Progress,
+    *,
+    producer: str,
+    among: DataFrame | None = None,
+) -> DataFrame:
+    """Parents that are made of several rows each, and as deleted those that only rows of our own still know."""
+    from pyspark.sql import functions as F
+
+    assert stage.gather is not None
+    keys = list(stage.key_of_parent)
+    rows = _looked_at(stage, config, lake.table(progress.table, version=progress.version))
+    own = lake.table(progress.table).where(F.col("model_id") == producer).select(*keys)
+    if among is not None:
+        rows, own = (part.join(among.select(*keys), keys, "left_semi") for part in (rows, own))
+    parents = stage.gather(rows, config)
+    gone = own.join(parents.select(*keys), keys, "left_anti").withColumn(DELETED, F.lit(True))
+    return parents.withColumn(DELETED, F.lit(False)).unionByName(gone, allowMissingColumns=True)
+
+
+def _changes(stage: Stage, config: StageConfig, lake: Lake, progress: Progress, *, producer: str) -> Due:
     """Keys with a change of a column that matters; their rows as of the version; just the key of those gone."""
     from pyspark.sql import functions as F
 
     assert progress.version is not None and progress.from_version is not None
     keys = list(stage.key_of_parent)
-    changed = _changed(stage, lake, progress.table, first=progress.from_version + 1, last=progress.version)
+    changed = _changed(stage, config, lake, progress.table, first=progress.from_version + 1, last=progress.version)
     changed = _after(stage, changed, progress).persist()
+    if stage.gather:
+        found = _gathered(stage, config, lake, progress, producer=producer, among=changed)
+        return Due(parents=found, mode="changes", progress=progress, kept=changed)
     rows = lake.table(progress.table, version=progress.version)
     found = changed.join(rows.withColumn(DELETED, F.lit(False)), keys, "left")
     found = found.withColumn(DELETED, F.coalesce(DELETED, F.lit(True))).select(*rows.columns, DELETED, CHANGED_AT)
     return Due(parents=found, mode="changes", progress=progress, kept=changed)
 
 
-def _changed(stage: Stage, lake: Lake, table: str, *, first: int, last: int) -> DataFrame:
-    """Keys of rows that changed in a column that matters, and the version at which they did so last."""
+def _looked_at(stage: Stage, config: StageConfig, rows: DataFrame) -> DataFrame:
+    """Those rows of the parent's table that the stage is about."""
+    where = stage.inputs[0].where
+    return rows.where(where(config)) if where else rows
+
+
+def _changed(stage: Stage, config: StageConfig, lake: Lake, table: str, *, first: int, last: int) -> DataFrame:
+    """Keys of parents of which a row changed in a column that matters, and the version at which one did so last."""
     from pyspark.sql import functions as F
 
-    keys = list(stage.key_of_parent)
+    keys = list(stage.inputs[0].table.key)
     watched = [c for c in (stage.inputs[0].depends_on or stage.inputs[0].table.column_names) if c not in keys]
-    feed = lake.changes(table, first=first, last=last)
+    feed = _looked_at(stage, config, lake.changes(table, first=first, last=last))
     look = look_of(watched, binary={c.name for c in stage.inputs[0].table.columns if c.type == "binary"})
     marked = feed.select(*keys, "_change_type", look.alias("_look"), F.col("_commit_version").alias(CHANGED_AT))
     matters = (F.count_distinct("_look") > 1) | F.bool_or(F.col("_change_type").isin("insert", "delete"))
     commits = marked.groupBy(*keys, CHANGED_AT).agg(matters.alias("_matters")).where("_matters")
-    return commits.groupBy(*keys).agg(F.max(CHANGED_AT).alias(CHANGED_AT))
+    return commits.groupBy(*stage.key_of_parent).agg(F.max(CHANGED_AT).alias(CHANGED_AT))
 
 
 def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:

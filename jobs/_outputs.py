@@ -70,7 +70,8 @@ def _scope(lake: Lake, stage: Stage, wave: Wave, output: Output, *, replaced: Da
     from pyspark.sql import functions as F
 
     own: Column | None = F.col("model_id") == wave.producer if stage.producer else None
-    version = wave.progress.version
+    # Rows of a stage that gathers say which version of its input's input they saw.
+    version = None if stage.gather else wave.progress.version
     head = -1 if version is None else lake.version(wave.progress.table)
     pruning, values = _pruning(stage, wave, output.table, output.rows)
     return Scope(

@@ -25,6 +25,7 @@ from ._places import places_of
 from ._record import History, Progress, producer_of, read_histories, read_history, resolved, settings_digest
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
 from ._runner import StageRun
+from ._sections import sections_of, with_producers
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
 from ._tracking import make_tracker
@@ -103,12 +104,12 @@ def pin(
 
     A pipeline that is pinned stays as it is. Raises ConfigError.
     """
-    chosen = {stage.label for stage, _ in pipeline.choose(only=only, first=first, last=last)}
-    stages = []
+    chosen = {label for s, _ in pipeline.choose(only=only, first=first, last=last) for label in sections_of(s)}
+    stages: list[tuple[Stage, StageConfig]] = []
     for stage, config in pipeline.stages:
-        if stage.pin and stage.label in chosen:
+        if stage.label in chosen:
             try:
-                config = stage.pin(config)
+                config = with_producers(stage, stage.pin(config) if stage.pin else config, stages)
             except ConfigError as error:
                 raise ConfigError(f"[{stage.label}] {error}") from error
         stages.append((stage, config))
@@ -154,7 +155,7 @@ def labellers(pipeline: Pipeline) -> list[str]:
     found = []
     for stage, config in pipeline.stages:
         with suppress(ConfigError):
-            found += [stage.producer(config)] if stage.producer else []
+            found += [stage.producer(with_producers(stage, config, pipeline.stages))] if stage.producer else []
     return found
 
 
@@ -192,11 +193,13 @@ def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
 
 
 def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> str | None:
-    """The stage that this one waits for: one that writes what it reads and did not get through."""
+    """The stage that this one waits for: one that writes what it reads, or its source, and did not get through."""
     broken = {r.stage for r in results if r.status in ("stopped", "failed", "skipped")}
     reads = {i.table.name for i in stage.inputs}
     for other, _ in chosen:
-        if other.label in broken and reads & {table.name for table in other.outputs}:
+        writes = {table.name for table in other.outputs}
+        is_read = other.label in stage.sources.values() if stage.gather else bool(reads & writes)
+        if other.label in broken and is_read:
             return other.label
     return None
 
@@ -242,7 +245,7 @@ def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | N
     producer = producer_of(stage, config)
     history = read_history(lake, stage=stage.name, producer=producer)
     waiting = sum(wave.producer == producer for wave in staged_waves(lake, stage=stage.name))
-    marked = find_replays(stage, lake, history, producer=producer)
+    marked = find_replays(stage, config, lake, history, producer=producer)
     replays = marked.parents.count() if marked else 0
     due = _due(lake, stage, config, history, rebuild=rebuild)
     if due is None:
@@ -264,7 +267,7 @@ def _due(lake: Lake, stage: Stage, config: StageConfig, history: History, *, reb
     from pyspark.sql import functions as F
 
     if not stage.discover:
-        return find_due(stage, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
+        return find_due(stage, config, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
     now = datetime.now(UTC)
     discovery = Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
     parents = stage.discover(discovery).withColumn(DELETED, F.lit(False))

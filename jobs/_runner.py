@@ -22,7 +22,7 @@ from visionlake.expectations._gate import prepare
 from . import _staging
 from ._audit import Audit, audit, dropped
 from ._cut import Cut, cut
-from ._feed import CHANGED_AT, DELETED, Due, find_due, find_replays
+from ._feed import CHANGED_AT, DELETED, Due, find_due, find_replays, past_itself
 from ._judge import all_checks
 from ._lake import Lake
 from ._outputs import publish_quarantine, publish_tables
@@ -42,6 +42,7 @@ from ._record import (
     write_row,
 )
 from ._results import Reporter, StageResult
+from ._sections import why_nothing
 from ._stage import Discovery, Input, Stage, StageConfig
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class StageRun:
             self._feed()
         if self.result.status != "stopped":
             self._replay()
+        if self.stage.gather and not self.result.waves and not self.history.outputs:
+            self.reporter.note(f"{self.stage.label}: {why_nothing(self.stage, self.config, self.lake)}")
         self.result = replace(self.result, seconds=time.monotonic() - started)
         return self.result
 
@@ -123,6 +126,8 @@ class StageRun:
         self._step(wave, "table")
         publish_quarantine(self.lake, self.stage, wave, audited, parents=parents)
         self._step(wave, "quarantine")
+        if self.stage.gather and decision is None:  # whoever decides may not know today's sources
+            wave = replace(wave, progress=past_itself(self.stage, self.config, self.lake, wave.progress))
         self._record(
             wave, audited, status=decision.status if decision else "published", outputs=outputs, decision=decision
         )
@@ -181,7 +186,9 @@ class StageRun:
         parent = self.stage.inputs[0].table.name
         self._newest = self.lake.version(parent) if self.lake.exists(parent) else None
         rebuild = self.rebuild
-        while due := find_due(self.stage, self.lake, self.history, producer=self.producer, rebuild=rebuild):
+        while due := find_due(
+            self.stage, self.config, self.lake, self.history, producer=self.producer, rebuild=rebuild
+        ):
             rebuild = False
             if not self._next_wave(due, lookups=self.stage.inputs[1:]):
                 return
@@ -212,7 +219,7 @@ class StageRun:
             parents.unpersist()
 
     def _replay(self) -> None:
-        while due := find_replays(self.stage, self.lake, self.history, producer=self.producer):
+        while due := find_replays(self.stage, self.config, self.lake, self.history, producer=self.producer):
             if not self._next_wave(due, lookups=self.stage.inputs[1:]):
                 return
 

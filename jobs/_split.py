@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 REASON = "_reason"
-FILLED = ("input_version", "run_id")  # by the runner
+FILLED = ("input_version", "run_id")  # by the runner, where the stage does not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,13 @@ def split_rows(table: Table, staged: DataFrame, wave: Wave) -> Split:
         rows = rows.select(*(_cast(staged, c) for c in table.columns), _input_key(wave, staged))
     else:
         rows = rows.select(F.col(f"{table.name}.*"), _input_key(wave, staged))
+        rows = rows.select(*(_cast(rows, c) for c in table.columns), "_input_key")
     filled = {
         "input_version": F.lit(wave.progress.version).cast("bigint"),
         "run_id": F.lit(wave.run_id),
     }
-    volatile = {c.name for c in table.columns if c.volatile}
-    rows = rows.withColumns({name: value for name, value in filled.items() if name in volatile})
+    wanted = {c.name for c in table.columns if c.volatile} - ({*staged.columns} if single else set())
+    rows = rows.withColumns({name: value for name, value in filled.items() if name in wanted})
     broken = [_broken(rule) for rule in (*key_rules(table), *table.rules)]
     reason = F.coalesce(*broken) if broken else F.lit(None).cast("string")
     return Split(table=table, rows=rows.withColumn(REASON, reason))

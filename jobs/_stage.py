@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -64,15 +64,27 @@ class StageConfig(Settings):
     )
 
 
+class GatherConfig(StageConfig):
+    """Settings of a stage that gathers what several producers wrote. In a pinned pipeline `sources` are producers."""
+
+    sources: tuple[str, ...] = setting(
+        affects_output=False, min_length=1, description="sections of this file, or whole model_ids of the lake"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """A table that a stage reads. The first input of a stage is its parent: its rows become due.
 
-    `depends_on` names the parent's columns whose change makes a row due again; None means any column.
+    `depends_on` names the parent's columns whose change makes a row due again; None means any column. `refuses` names
+    settings of the stage that makes the table, and values of them that leave out what this one needs. `where(config)`
+    is SQL for the parent's rows that are looked at at all; None means every row.
     """
 
     table: Table
     depends_on: tuple[str, ...] | None = None
+    refuses: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    where: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,10 @@ class Stage:
     offending keys.
     `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
+    `gather(rows, config)` makes each parent of several rows of the first input, leaving out those that lack some;
+    `parent_key` then names their key. Such a stage adds rows of its own to the table that it reads, for which its
+    input's `where` does not hold, and says itself which `input_version` a row saw. Its settings are a `GatherConfig`;
+    the sections that they name as sources stand in `sources`, by name, once a pipeline file is read.
     `pin(config)` gives the settings for one run: what they name loosely, as by an alias, is replaced by what it means.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
@@ -112,7 +128,9 @@ class Stage:
     discover: Callable[[Discovery], DataFrame] | None = None
     parent_key: tuple[str, ...] = ()
     producer: Callable[[Any], str] | None = None
+    gather: Callable[[DataFrame, Any], DataFrame] | None = None
     pin: Callable[[Any], StageConfig] | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     is_named: bool = False

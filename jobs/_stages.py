@@ -68,7 +68,7 @@ def load_stage_file(path: Path | str) -> Stage | Observer:
 
 
 def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The stages, each after those that write what it reads, otherwise in the order given.
+    """The stages, each after those that write what it reads, and its sources, otherwise in the order given.
 
     Tables that none of them writes are taken to be in the lake. Raises ConfigError for a circle.
     """
@@ -76,7 +76,8 @@ def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     waiting = list(stages)
     while waiting:
         unwritten = {table.name for stage in waiting for table in stage.outputs}
-        ready = next((s for s in waiting if not unwritten & _reads(s)), None)
+        unready = {stage.label for stage in waiting}
+        ready = next((s for s in waiting if not unwritten & _reads(s) and not unready & {*s.sources.values()}), None)
         if ready is None:
             names = ", ".join(stage.name for stage in waiting)
             raise ConfigError(f"stages read each other's output in a circle: {names}")

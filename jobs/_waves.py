@@ -12,6 +12,7 @@ from . import _staging
 from ._record import DONE, Wave, producer_of, read_history
 from ._results import Reporter
 from ._runner import Decision, StageRun
+from ._sections import with_producers
 from ._tracking import make_tracker
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
         status = show_wave(lake, wave_id)["status"]
         raise UsageError(f"wave {wave_id} is {status}; only a wave that waits (stopped or staged) can be decided on")
     named = [(stage, config) for stage, config in pipeline.stages if stage.name == wave.stage]
-    chosen = [pair for pair in named if _is_of(wave, *pair)]
+    chosen = [pair for pair in named if _is_of(wave, *pair, pipeline)]
     if decision.status == "dropped":
         chosen = chosen or named  # to drop a wave, nothing has to be made again
     if not chosen:
@@ -86,10 +87,10 @@ def _decide(lake: Lake, wave_id: str, decision: Decision, pipeline: Pipeline) ->
         tracker.close()
 
 
-def _is_of(wave: Wave, stage: Stage, config: StageConfig) -> bool:
+def _is_of(wave: Wave, stage: Stage, config: StageConfig, pipeline: Pipeline) -> bool:
     """Whether a section makes such waves; one whose model cannot be found does not."""
     try:
-        return producer_of(stage, config) == wave.producer
+        return producer_of(stage, with_producers(stage, config, pipeline.stages)) == wave.producer
     except ConfigError:
         return False
 

@@ -270,7 +270,7 @@ def _instances(found: Instances, naming: _Naming) -> list[dict[str, Any]] | None
     return [
         {
             "label_id": meant[0], "label": meant[1], "score": score, "box": dict(zip(names, box, strict=True)),
-            "area_px": mask and mask.area_px, "mask": mask and mask.rle,
+            "area_px": mask and mask.area_px, "mask": mask and mask.rle, "parents": None,
         }
         for label_id, score, box, mask in values
         if (meant := naming(label_id)) is not None

@@ -128,18 +128,20 @@ def weighted_boxes_fusion(pool: Pool, *, iou: float = 0.55) -> Fused:
     return _fused(pool, replace(pool.instances, boxes=boxes, scores=scores), clusters)
 
 
-def best_of_parents(fused: Fused, sources: Sequence[Instances], values: Sequence[Sequence[_T]]) -> list[_T]:
+def best_of_parents(
+    fused: Fused, sources: Sequence[Instances], values: Sequence[Sequence[_T | None]]
+) -> list[_T | None]:
     """For each fused box the value, such as a mask, of the parent with the highest score times IoU with the box.
 
     Masks have no mean that is worth having: half of two outlines is neither. The score says that a parent is right,
-    the IoU that its outline fits the box as it is now. `values` holds those of each source, in its order.
+    the IoU that its outline fits the box as it is now. `values` holds those of each source, in its order; parents whose
+    value is None are passed over, and a box of such alone has None.
     """
-    chosen = []
+    chosen: list[_T | None] = []
     for box, parents in zip(fused.instances.boxes, fused.parents, strict=True):
-        fits = [
-            sources[source].scores[index] * overlaps(box, sources[source].boxes[index]) for source, index in parents
-        ]
-        source, index = parents[int(np.argmax(fits))]
+        able = [(source, index) for source, index in parents if values[source][index] is not None]
+        fits = [sources[source].scores[index] * overlaps(box, sources[source].boxes[index]) for source, index in able]
+        source, index = able[int(np.argmax(fits))] if able else parents[0]
         chosen.append(values[source][index])
     return chosen
 
