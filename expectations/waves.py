@@ -12,6 +12,10 @@ CHECK = (
     "struct<name:string, severity:string, status:string, expected:string, observed:string, value:double, "
     "keys:array<string>, message:string>"
 )
+MODEL = (
+    "struct<backend:string, name:string, version:string, source:string, registry_version:string, "
+    "digests:map<string,string>, card:string, labels:array<string>, licence:string>"
+)
 
 TABLE = Table(
     name="waves",
@@ -38,6 +42,7 @@ TABLE = Table(
         Column(name="error", type="string", comment="what failed; null where nothing did"),
         Column(name="decided_by", type="string", comment="who released or dropped the wave; null if nobody had to"),
         Column(name="decided_why", type="string", comment="the reason that was given for it"),
+        Column(name="model", type=MODEL, comment="facts of the model that labels; null where none does, or not known"),
     ),
     key=("wave_id",),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -15,7 +17,8 @@ from visionlake.expectations import frames, media, sources
 from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
-from visionlake.udfs.detector_types import DetectOptions, Precision
+from visionlake.udfs.detector_types import Backend, DetectOptions, Precision
+from visionlake.udfs.uris import to_uri
 
 from ._again import parts_of
 from ._gpu import on_own_gpu
@@ -32,6 +35,7 @@ INPUTS = (
     Input(table=sources.TABLE),
 )
 _FRAMES_PER_TASK = 16
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 class LabelConfig(StageConfig):
@@ -125,6 +129,44 @@ def pin(config: _Config) -> _Config:
     with _as_config_error(config):
         pinned = getattr(find_backend(config.backend), "pin", None)
         return config.model_copy(update={"model": pinned(config.options()).model}) if pinned else config
+
+
+def about(config: LabelConfig) -> dict[str, Any]:
+    """The model's facts as `waves` keeps them, without secrets. Raises ConfigError for a model that there is not."""
+    from visionlake.udfs.backends import find_backend
+
+    with _as_config_error(config):
+        options = config.options()
+        backend = find_backend(options.backend)
+        info = backend.describe(options)
+        card = {"card": dict(info.card)} if info.card else {}
+        return {
+            "backend": options.backend,
+            "name": info.name,
+            "version": info.version,
+            "source": info.source or _source(options),
+            "registry_version": info.registry_version,
+            "digests": dict(info.digests),
+            "card": json.dumps({"tasks": info.tasks, "declared": dict(info.declared), **card}, default=str),
+            "labels": list(info.labels),
+            "licence": info.licence or _licence(backend, options),
+        }
+
+
+def _source(options: DetectOptions) -> str | None:
+    """What the options name: a file's URI, or a model of some registry or hub."""
+    if options.weights is not None and not _ADDRESS.match(options.weights):
+        return to_uri(options.weights)
+    named = options.weights or options.model
+    return address_without_secrets(named) if named and _ADDRESS.match(named) else named
+
+
+def _licence(backend: Backend, options: DetectOptions) -> str | None:
+    """What the backend asks elsewhere. Labels do not wait for it: what cannot be asked is not known."""
+    ask = getattr(backend, "licence", None)
+    with suppress(Exception):
+        return ask(options) if ask else None
+    return None
 
 
 @contextmanager

@@ -15,10 +15,13 @@ from visionlake.errors import StageError, UsageError, summarise
 from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Column, Table, View, arrow_schema
 
+from ._as_of import Moment, parse_as_of
 from ._config import resolve_lake
 from ._schemas import added_fields, fitted, struct_type, to_spark
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
@@ -32,9 +35,22 @@ _CATALOG_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 
 
 class Lake:
-    """The tables of one lake, read by name: `Lake("lake").table("frames", version=3)`."""
+    """The tables of one lake, read by name: `Lake("lake").table("frames", version=3)`.
 
-    def __init__(self, uri: str | Path, *, spark: SparkSession | None = None, folder: Path | None = None) -> None:
+    With `as_of` the lake is read as it was: at a time (ISO 8601, UTC without a zone), as a run left it (its id), or at
+    versions of tables ("frames=12,detections=7"; the others as they are). It cannot be written then. Raises UsageError
+    where there is no such run or version.
+    """
+
+    def __init__(
+        self,
+        uri: str | Path,
+        *,
+        spark: SparkSession | None = None,
+        folder: Path | None = None,
+        as_of: str | datetime | None = None,
+    ) -> None:
+        self.as_of = None if as_of is None else parse_as_of(as_of)
         self.uri = resolve_lake(str(uri), folder=folder or Path.cwd())
         self.in_catalog = _is_catalog_schema(self.uri)
         if spark is None:
@@ -43,9 +59,10 @@ class Lake:
             spark = get_session()
         self.spark = spark
         self._ensured: set[str] = set()
+        self._moment = None if self.as_of is None else Moment(Lake(self.uri, spark=spark), self.as_of)
 
     def __repr__(self) -> str:
-        return f"Lake({self.uri!r})"
+        return f"Lake({self.uri!r})" if self.as_of is None else f"Lake({self.uri!r}, as_of={self.as_of.text!r})"
 
     @property
     def local_folder(self) -> Path | None:
@@ -79,7 +96,8 @@ class Lake:
         if "waves" not in declared:
             return declared
         rows = self.table("waves").selectExpr("explode(outputs.table) AS name").distinct().collect()
-        return [*declared, *sorted({row["name"] for row in rows} - {*declared})]
+        others = sorted({row["name"] for row in rows} - {*declared})
+        return [*declared, *(name for name in others if self.exists(name))]
 
     def exists(self, name: str) -> bool:
         """Whether the table exists, or every table that the view reads."""
@@ -88,6 +106,8 @@ class Lake:
             return all(self.exists(table) for table in declared.reads)
         from delta.tables import DeltaTable
 
+        if self._moment is not None:
+            return self._moment.version(name) is not None
         if self.in_catalog:
             return self.spark.catalog.tableExists(f"{self.uri}.{name}")
         return DeltaTable.isDeltaTable(self.spark, self.path(name))
@@ -103,7 +123,10 @@ class Lake:
                 raise UsageError(f"view {name!r} has no versions of its own; read one of {sorted(declared.reads)}")
             return self._view(declared)
         if not self.exists(name):
-            raise UsageError(f"no table {name!r} in lake {self.uri}; it has {self.names() or 'no tables yet'}")
+            when = f" as of {self.as_of.text}" if self.as_of else ""
+            raise UsageError(f"no table {name!r} in lake {self.uri}{when}; it has {self.names() or 'no tables yet'}")
+        if version is None and self._moment is not None:
+            version = self._moment.version(name)
         if version is None:
             return self._read({}, name)
         from pyspark.errors import AnalysisException
@@ -114,7 +137,7 @@ class Lake:
             if error.getCondition() != "DELTA_VERSION_NOT_FOUND":
                 raise
             raise UsageError(
-                f"table {name!r} has no version {version}; the newest is {self.version(name)}, and the log of old ones "
+                f"table {name!r} has no version {version}; the newest is {self.head(name)[0]}, and the log of old ones "
                 "is kept for the table's delta.logRetentionDuration only"
             ) from error
 
@@ -123,8 +146,16 @@ class Lake:
         return self._read({"readChangeFeed": "true", "startingVersion": str(first), "endingVersion": str(last)}, name)
 
     def version(self, name: str) -> int:
-        """The newest Delta version of a table."""
-        return self.head(name)[0]
+        """The Delta version of a table: its newest, or that of the moment at which the lake is read."""
+        found = None if self._moment is None else self._moment.version(name)
+        return self.head(name)[0] if found is None else found
+
+    def commits(self, name: str, *, limit: int) -> list[tuple[int, int]]:
+        """The latest versions of a table, newest first, each with the time of its commit in ms since 1970."""
+        from pyspark.sql import functions as F
+
+        commits = self._delta(name).history(limit).select("version", F.unix_millis("timestamp").alias("at_ms"))
+        return [(row["version"], row["at_ms"]) for row in commits.orderBy(F.desc("version")).collect()]
 
     def head(self, name: str) -> tuple[int, str]:
         """The newest Delta version of a table, and Delta's id of it: another id means that it was made anew.
@@ -149,6 +180,7 @@ class Lake:
         Fields at the end of structs are added as well. Raises StageError before any work where the table differs in
         another way.
         """
+        self._check_writable()
         wanted = table.with_columns(extra)
         if table.name in self._ensured and not extra:
             return
@@ -160,16 +192,19 @@ class Lake:
 
     def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:
         """Append rows once: Delta skips a second append that bears the same transaction id."""
+        self._check_writable()
         writer = rows.write.format("delta").mode("append").option("txnAppId", transaction).option("txnVersion", "1")
         writer.saveAsTable(f"{self.uri}.{name}") if self.in_catalog else writer.save(self.path(name))
 
     def insert(self, name: str, rows: DataFrame, *, on: str) -> None:
         """Insert the rows that no row `t` of the table matches; a concurrent writer of the same keys makes it fail."""
+        self._check_writable()
         merge = self._delta(name).alias("t").merge(rows.alias("s"), on)
         merge.whenNotMatchedInsert(values={c: f"s.`{c}`" for c in rows.columns}).execute()
 
     def merge(self, name: str, rows: DataFrame, *, on: str, unless: str | None = None) -> None:
         """Apply rows with an `_op` column (insert, update, delete); a matched row for which `unless` holds stays."""
+        self._check_writable()
         columns = {c: f"s.`{c}`" for c in rows.columns if c != "_op"}
         guard = f" AND NOT coalesce({unless}, false)" if unless else ""
         (
@@ -184,10 +219,12 @@ class Lake:
 
     def update(self, name: str, *, where: str, values: Mapping[str, str]) -> None:
         """Set columns (SQL expressions) of the rows for which `where` holds."""
+        self._check_writable()
         self._delta(name).update(where, dict(values))
 
     def delete(self, path: str) -> None:
         """Remove a file or folder below the lake, if this session can reach its file system; else it stays."""
+        self._check_writable()
         folder = self.local_folder
         if folder is not None:
             import shutil
@@ -209,6 +246,7 @@ class Lake:
 
     def write_text(self, path: str, text: str) -> None:
         """Write a small file below the lake so that it is there whole or not at all."""
+        self._check_writable()
         if self.local_folder is None:
             frame = to_spark(self.spark, [{"value": text}], arrow_schema({"value": "string"}))
             frame.coalesce(1).write.mode("overwrite").text(path)
@@ -223,6 +261,7 @@ class Lake:
 
     def write_file(self, name: str, text: str) -> None:
         """Write a file for people to open, right below the lake. Raises StageError where this session cannot."""
+        self._check_writable()
         if self.local_folder is not None:
             self.local_folder.mkdir(parents=True, exist_ok=True)
             self.write_text(self.path(name), text)
@@ -264,6 +303,10 @@ class Lake:
                 return []
             raise
 
+    def _check_writable(self) -> None:
+        if self.as_of is not None:
+            raise UsageError(f"lake {self.uri} as of {self.as_of.text} can be read only; to write, open it without")
+
     def _location(self, name: str) -> str:
         if not self.in_catalog:
             return self.path(name)
@@ -288,7 +331,7 @@ class Lake:
         return self.spark.sql(statement, args=None, **tables)
 
     def _as_declared(self, name: str) -> DataFrame:
-        """A table with the fields that its columns have gained since it was written: a reader may not add them."""
+        """A table with the columns and fields that it has gained since it was written: a reader may not add them."""
         from pyspark.sql import functions as F
 
         rows, declared = self.table(name), declaration(name)
@@ -296,8 +339,9 @@ class Lake:
             return rows
         wanted = {field.name: field.dataType for field in struct_type(declared.ddl).fields}
         kinds = {field.name: field.dataType for field in rows.schema.fields}
-        values = (fitted(F.col(f"`{n}`"), kind, wanted.get(n, kind)).alias(n) for n, kind in kinds.items())
-        return rows.select(*values)
+        values = [fitted(F.col(f"`{n}`"), kind, wanted.get(n, kind)).alias(n) for n, kind in kinds.items()]
+        gained = [F.lit(None).cast(kind).alias(n) for n, kind in wanted.items() if n not in kinds]
+        return rows.select(*values, *gained)
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable

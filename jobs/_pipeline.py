@@ -152,10 +152,16 @@ def _guarded(job: StageRun) -> StageResult:
 
 def labellers(pipeline: Pipeline) -> list[str]:
     """The producers of labels that a pipeline has; those whose model cannot be found are left out."""
-    found = []
+    return [*labellers_by_section(pipeline).values()]
+
+
+def labellers_by_section(pipeline: Pipeline) -> dict[str, str]:
+    """The same by the names of their sections, `<stage>.<name>`."""
+    found: dict[str, str] = {}
     for stage, config in pipeline.stages:
         with suppress(ConfigError):
-            found += [stage.producer(with_producers(stage, config, pipeline.stages))] if stage.producer else []
+            if stage.producer:
+                found[stage.label] = stage.producer(with_producers(stage, config, pipeline.stages))
     return found
 
 

@@ -56,6 +56,7 @@ class Wave:
     rows_deleted: int = 0
     code_version: str = __version__
     lookups: Mapping[str, int] = field(default_factory=dict)
+    model: Mapping[str, Any] | None = None
 
     def as_json(self) -> str:
         """The header as JSON text."""
@@ -200,10 +201,11 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
         "mode": wave.mode,
         "inputs": wave.inputs(),
         "rows_in": wave.rows_in,
+        "model": None if wave.model is None else dict(wave.model),
         **values,
     }
     lake.ensure(waves.TABLE)
-    sayable = {name: _sayable(value) if isinstance(value, str) else value for name, value in record.items()}
+    sayable = {name: _sayable(value) for name, value in record.items()}
     frame = to_spark(lake.spark, [sayable], waves.TABLE.arrow_schema())
     if known:
         from pyspark.sql import functions as F
@@ -214,6 +216,10 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
     return record
 
 
-def _sayable(text: str) -> str:
-    """Text that a table takes: what came from a command line or a file's name may be no Unicode."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _sayable(value: Any) -> Any:
+    """A value whose text a table takes: what came from a command line or a file's name may be no Unicode."""
+    if isinstance(value, dict):
+        return {_sayable(name): _sayable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_sayable(each) for each in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError
@@ -295,7 +296,12 @@ class StageRun:
             rows_in=part.parents,
             rows_deleted=part.deleted,
             lookups={i.table.name: self.lake.version(i.table.name) for i in lookups if self.lake.exists(i.table.name)},
+            model=self._model,
         )
+
+    @cached_property
+    def _model(self) -> Mapping[str, Any] | None:
+        return self.stage.about(self.config) if self.stage.about else None
 
     def _stage_wave(self, wave: Wave, parents: DataFrame) -> None:
         """Compute the wave's rows once and stage them; the header, written last, commits them."""

@@ -107,6 +107,7 @@ class Stage:
     input's `where` does not hold, and says itself which `input_version` a row saw. Its settings are a `GatherConfig`;
     the sections that they name as sources stand in `sources`, by name, once a pipeline file is read.
     `pin(config)` gives the settings for one run: what they name loosely, as by an alias, is replaced by what it means.
+    `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
@@ -131,6 +132,7 @@ class Stage:
     gather: Callable[[DataFrame, Any], DataFrame] | None = None
     pin: Callable[[Any], StageConfig] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    about: Callable[[Any], Mapping[str, Any]] | None = None
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     is_named: bool = False

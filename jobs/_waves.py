@@ -96,6 +96,8 @@ def _is_of(wave: Wave, stage: Stage, config: StageConfig, pipeline: Pipeline) ->
 
 
 def _all_staged(lake: Lake) -> list[Wave]:
+    if lake.as_of is not None:
+        return []  # what is staged is of today
     return _staging.staged_waves(lake, stage="*")
 
 

@@ -12,7 +12,7 @@ from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Column
 from visionlake.jobs._again import STILL_AWAY
 from visionlake.jobs._fields import Allowed
-from visionlake.jobs._labelling import INPUTS, LabelConfig, evaluate, label_frames, model_id, pin
+from visionlake.jobs._labelling import INPUTS, LabelConfig, about, evaluate, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 from visionlake.udfs.view_options import (
@@ -89,6 +89,7 @@ STAGE = Stage(
     transform=transform,
     producer=model_id,
     pin=pin,
+    about=about,
     unreadable=STILL_AWAY,
     is_named=True,
     tally="transform(instances, i -> i.label)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -85,6 +86,13 @@ def model_id(config: Config) -> str:
     return config.options().model_id()
 
 
+def about(config: Config) -> dict[str, Any]:
+    """What the fusion is, as `waves` keeps it: a model without files, made of its sources."""
+    name, _, version = model_id(config).partition(":")[0].partition("@")
+    card = {"sources": config.sources, "weights": config.weights, "settings": config.options().resolved()}
+    return {"backend": STAGE.name, "name": name, "version": version, "digests": {}, "card": json.dumps(card)}
+
+
 def of_sources(config: Config) -> str:
     """The rows of the sources, as SQL."""
     return f"model_id IN ({', '.join(map(quoted, config.sources))})"
@@ -133,6 +141,7 @@ STAGE = Stage(
     gather=gather,
     parent_key=KEY,
     producer=model_id,
+    about=about,
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Table
 from visionlake.jobs._again import STILL_AWAY
-from visionlake.jobs._labelling import INPUTS, KEY, LabelConfig, label_frames, model_id, pin
+from visionlake.jobs._labelling import INPUTS, KEY, LabelConfig, about, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 
@@ -58,6 +58,7 @@ STAGE = Stage(
     transform=transform,
     producer=model_id,
     pin=pin,
+    about=about,
     unreadable=STILL_AWAY,
     is_named=True,
     tally="transform(instances, i -> i.label)",

@@ -50,6 +50,8 @@ def describe_file(path: Path, card: Card, *, declared: Mapping[str, Any] | None 
             "classes": None,
         },
         tasks=("detection", "instance") if card.head.masks else ("detection",),
+        licence=card.license or None,
+        card=card.facts(),
     )
 
 

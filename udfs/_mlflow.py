@@ -37,6 +37,7 @@ _ENVIRONMENT = {  # MLflow's own defaults wait for minutes; what the user has se
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
+_LICENCE_TAGS = ("license", "licence")
 _LOGGERS = ("mlflow", "alembic", "urllib3")
 _one_at_a_time = threading.Lock()  # the settings are those of the process
 
@@ -47,6 +48,7 @@ class Version:
 
     number: int
     created_ms: int
+    licence: str | None = None
 
 
 def find_version(registry_uri: str, *, name: str, number: int | None = None, alias: str | None = None) -> Version:
@@ -171,7 +173,8 @@ def _find_version(client: MlflowClient, *, name: str, number: int | None = None,
             raise
         wanted = f"alias {alias!r}" if number is None else f"version {number}"
         raise ModelError(_absent(client, name, wanted)) from None
-    return Version(number=int(found.version), created_ms=found.creation_timestamp)
+    licence = next((str(found.tags[name]) for name in _LICENCE_TAGS if found.tags.get(name)), None)
+    return Version(number=int(found.version), created_ms=found.creation_timestamp, licence=licence)
 
 
 def _is_absent(error: Exception) -> bool:

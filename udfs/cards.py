@@ -1,6 +1,7 @@
 """Model cards: what a file of weights does not say of itself, in a TOML file beside it (`<stem of the weights>.toml`).
 
 - `name`, `version`: they begin the model's id.
+- `license` (or `licence`), an SPDX identifier such as "Apache-2.0", and `description`: words for people, in no digest.
 - `[input]`: width_px, height_px, layout, channels, scale, mean, std, batch, max_batch. The network is given
   `(pixel * scale - mean) / std`, pixels from 0 to 255.
 - `[resize]`: mode, pad_value, placement, rounding, interpolation, antialias.
@@ -18,7 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ._errors import ModelError
 
@@ -98,7 +99,7 @@ class Card(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")
     version: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,49}$")
     description: str = ""
-    license: str = ""
+    license: str = Field(default="", validation_alias=AliasChoices("license", "licence"))
     input: InputCard
     resize: ResizeCard = ResizeCard()
     head: HeadCard
@@ -112,6 +113,11 @@ class Card(_Section):
         """SHA-256 of what can change the output: not of words for people."""
         values = self.model_dump(mode="json", exclude={"description", "license"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What the card says beside who the model is and what it tells apart."""
+        known: Any = {"name": True, "version": True, "license": True, "head": {"labels", "labels_file"}}
+        return self.model_dump(mode="json", exclude=known)
 
 
 def card_path(weights: str | Path) -> Path:

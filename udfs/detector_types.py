@@ -58,7 +58,10 @@ def _unknown_classes(names: Sequence[str], labels: Sequence[str], *, of: str) ->
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A model before it is loaded: `digests` cover its weights and its card, `declared` holds its own settings."""
+    """A model before it is loaded: `digests` cover its weights and its card, `declared` holds its own settings.
+
+    What follows `tasks` is for people, and no part of the model's id. What is not known is None.
+    """
 
     name: str
     version: str
@@ -68,6 +71,10 @@ class ModelInfo:
     declared: Mapping[str, Any]
     sources: tuple[str, ...] = ()  # of what names a model those settings that the backend heeds
     tasks: tuple[Task, ...] = ("detection",)  # what it can do; of the kinds of segmentation the best one first
+    source: str | None = None  # where it comes from, a URI; None: it is what the options name
+    registry_version: str | None = None  # what a registry or a hub calls this state of it
+    licence: str | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)  # what its card says beyond all this
 
     def resolved(self, options: DetectOptions) -> dict[str, Any]:
         """The settings that can change the output: those of `options`, else the model's own; and what is set of views.

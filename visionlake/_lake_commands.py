@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from visionlake.errors import UsageError
+
 if TYPE_CHECKING:
     from visionlake.jobs._config import Pipeline
     from visionlake.jobs._lake import Lake
@@ -20,6 +22,13 @@ _LAKE = click.option("--lake", "uri", metavar="LAKE", help="A folder, URI or cat
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _PIPELINE = click.argument("pipeline", required=False, type=click.Path(dir_okay=False))
 _LIMIT = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+_AS_OF = click.option(
+    "--as-of",
+    metavar="WHEN",
+    help="The lake as it was: at a time (2026-11-22T03:00, UTC unless it names a zone; a date is its first moment), as "
+    "a run left it (its id), or at versions (frames=12,detections=7; other tables as they are).",
+)
+_FILES_GONE = ("FILE_NOT_EXIST", "FILE_NOT_FOUND")  # in the names that Spark and Delta give such errors
 _IDS = ("run", "wave", "stage", "status", "table")  # columns that stay whole
 _WIDE = ("started", "not passed")  # columns for wide terminals
 
@@ -28,10 +37,11 @@ _WIDE = ("started", "not passed")  # columns for wide terminals
 @_PIPELINE
 @_LAKE
 @_LIMIT
+@_AS_OF
 @_JSON
-def runs(pipeline: str | None, uri: str | None, limit: int, as_json: bool) -> None:
+def runs(pipeline: str | None, uri: str | None, limit: int, as_of: str | None, as_json: bool) -> None:
     """List what ran, newest first."""
-    with _open_lake(pipeline, uri) as (lake, _):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, _):
         found = []
         if lake.exists("runs"):
             rows = lake.table("runs").orderBy("started_at", ascending=False).limit(limit).collect()
@@ -44,15 +54,20 @@ def runs(pipeline: str | None, uri: str | None, limit: int, as_json: bool) -> No
 @_LAKE
 @click.option("--describe", is_flag=True, help="Show columns with units, rules and checks; needs no lake.")
 @click.option("--table", "chosen", multiple=True, metavar="NAME", help="Only this table (may be repeated).")
+@_AS_OF
 @_JSON
-def tables(pipeline: str | None, uri: str | None, describe: bool, chosen: tuple[str, ...], as_json: bool) -> None:
+def tables(
+    pipeline: str | None, uri: str | None, describe: bool, chosen: tuple[str, ...], as_of: str | None, as_json: bool
+) -> None:
     """List the tables of a lake, or describe all that are declared."""
+    if describe and as_of:
+        raise click.UsageError("--describe tells of what this version declares, and goes without --as-of")
     if describe:
         from visionlake._describe import print_declarations
 
         print_declarations(_load(pipeline) if pipeline else None, only=chosen, as_json=as_json)
         return
-    with _open_lake(pipeline, uri) as (lake, loaded):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, loaded):
         own = {table.name for stage, _ in (loaded.stages if loaded else ()) for table in stage.outputs}
         names = list(dict.fromkeys([*lake.names(), *(name for name in sorted(own) if lake.exists(name))]))
         found = [_table_line(lake, name) for name in names if not chosen or name in chosen]
@@ -70,14 +85,21 @@ def quarantine() -> None:
 @click.option("--stage", metavar="NAME", help="Of this stage.")
 @click.option("--reason", metavar="REASON", help="With this reason.")
 @_LIMIT
+@_AS_OF
 @_JSON
 def list_quarantine(
-    pipeline: str | None, uri: str | None, stage: str | None, reason: str | None, limit: int, as_json: bool
+    pipeline: str | None,
+    uri: str | None,
+    stage: str | None,
+    reason: str | None,
+    limit: int,
+    as_of: str | None,
+    as_json: bool,
 ) -> None:
     """List rows in quarantine, newest first, and how many there are per reason."""
     from visionlake._terminal import make_console, print_rows
 
-    with _open_lake(pipeline, uri) as (lake, _):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, _):
         from visionlake.jobs import _quarantine
 
         found = _quarantine.list_rows(lake, stage=stage, reason=reason, limit=limit)
@@ -93,11 +115,12 @@ def list_quarantine(
 @quarantine.command("show")
 @click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] INPUT_KEY")
 @_LAKE
+@_AS_OF
 @_JSON
-def show_quarantine(names: Sequence[str], uri: str | None, as_json: bool) -> None:
+def show_quarantine(names: Sequence[str], uri: str | None, as_of: str | None, as_json: bool) -> None:
     """Show everything in quarantine for one input, by its key as `list` shows it."""
     pipeline, key = _one_and_name(names, uri)
-    with _open_lake(pipeline, uri) as (lake, _):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, _):
         from visionlake.jobs import _quarantine
 
         found = _quarantine.show(lake, key)
@@ -142,12 +165,19 @@ def replay(
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file, .png or .jpg; MEDIA_PTS.png by default."
 )
+@_AS_OF
 def show(
-    names: Sequence[str], uri: str | None, pts: int | None, stream: int, model: str | None, out: Path | None
+    names: Sequence[str],
+    uri: str | None,
+    pts: int | None,
+    stream: int,
+    model: str | None,
+    out: Path | None,
+    as_of: str | None,
 ) -> None:
     """Write a frame as a picture, with the boxes that models found. MEDIA is a path, a file's name or a media_id."""
     pipeline, media = _one_and_name(names, uri)
-    with _open_lake(pipeline, uri) as (lake, loaded):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, loaded):
         from visionlake._show import write_picture
         from visionlake._text import clean
         from visionlake.jobs._pipeline import labellers
@@ -160,6 +190,62 @@ def show(
     click.echo(f"{clean(target)} is written." if drawn else f"{clean(target)} is written; {nothing}.")
 
 
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] MEDIA [PTS] [MODEL]")
+@_LAKE
+@click.option("--pts", type=int, metavar="N", help="The same as PTS; by default the frame with most objects.")
+@click.option("--at", "at_s", type=float, metavar="S", help="Instead of PTS: the frame nearest to that second.")
+@click.option("--stream", type=click.IntRange(min=0), default=0, show_default=True, help="Of this stream.")
+@click.option("--model", metavar="NAME", help="The same as MODEL: a section's name, or how an id begins; else all.")
+@_AS_OF
+@_JSON
+def explain(
+    names: Sequence[str],
+    uri: str | None,
+    pts: int | None,
+    at_s: float | None,
+    stream: int,
+    model: str | None,
+    as_of: str | None,
+    as_json: bool,
+) -> None:
+    """Tell where labels came from: file, frame, model, waves with their gates, versions.
+
+    MEDIA is a path, a file's name or a media_id.
+    """
+    pipeline, (media, *more) = (None if uri else names[0]), (names if uri else names[1:]) or [""]
+    if not media or len(more) > 2 or (more and pts is not None) or (more[1:] and model is not None):
+        raise click.UsageError("give PIPELINE or --lake, a media, and, if you like, once a pts and once a model")
+    if more:
+        pts = _integer(more[0])
+    if pts is not None and at_s is not None:
+        raise click.UsageError("give a pts or --at, not both")
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, loaded):
+        from visionlake._explain import print_explanation
+        from visionlake.jobs._explain import explain
+        from visionlake.jobs._pipeline import labellers_by_section
+
+        sections = _by_name(labellers_by_section(loaded)) if loaded else {}
+        model = more[1] if more[1:] else model
+        found = explain(lake, media, stream=stream, pts=pts, at_s=at_s, model=model, sections=sections)
+    print_explanation(found, as_json=as_json)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise click.UsageError(f"PTS {text!r} is no whole number") from None
+
+
+def _by_name(sections: Mapping[str, str]) -> dict[str, str]:
+    """Models by the whole name of their section, and by its last part where that is but one's."""
+    short: dict[str, list[str]] = {}
+    for label, model in sections.items():
+        short.setdefault(label.rpartition(".")[2], []).append(model)
+    return {**{name: models[0] for name, models in short.items() if len(models) == 1}, **sections}
+
+
 @click.group()
 def waves() -> None:
     """See waves, and decide about those that a gate stopped."""
@@ -169,10 +255,11 @@ def waves() -> None:
 @_PIPELINE
 @_LAKE
 @_LIMIT
+@_AS_OF
 @_JSON
-def list_waves(pipeline: str | None, uri: str | None, limit: int, as_json: bool) -> None:
+def list_waves(pipeline: str | None, uri: str | None, limit: int, as_of: str | None, as_json: bool) -> None:
     """List waves, newest first; those stopped or staged wait."""
-    with _open_lake(pipeline, uri) as (lake, _):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, _):
         from visionlake.jobs import _waves
 
         found = _waves.list_waves(lake, limit=limit)
@@ -182,11 +269,12 @@ def list_waves(pipeline: str | None, uri: str | None, limit: int, as_json: bool)
 @waves.command("show")
 @click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] WAVE")
 @_LAKE
+@_AS_OF
 @_JSON
-def show_wave(names: Sequence[str], uri: str | None, as_json: bool) -> None:
+def show_wave(names: Sequence[str], uri: str | None, as_of: str | None, as_json: bool) -> None:
     """Show all that is recorded of one wave."""
     pipeline, wave = _one_and_name(names, uri)
-    with _open_lake(pipeline, uri) as (lake, _):
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, _):
         from visionlake.jobs import _waves
 
         found = dict(_waves.show_wave(lake, wave))
@@ -224,11 +312,17 @@ def drop(pipeline: str, wave: str, why: str, who: str | None) -> None:
 
 
 @contextmanager
-def _open_lake(pipeline: str | None, uri: str | None) -> Iterator[tuple[Lake, Pipeline | None]]:
+def _open_lake(
+    pipeline: str | None, uri: str | None, *, as_of: str | None = None
+) -> Iterator[tuple[Lake, Pipeline | None]]:
     if (pipeline is None) == (uri is None):
         raise click.UsageError("give PIPELINE or --lake")
     from visionlake._spark import command_session
+    from visionlake.jobs._as_of import parse_as_of
     from visionlake.jobs._config import resolve_lake
+
+    if as_of is not None:
+        parse_as_of(as_of)  # before Spark starts
 
     loaded = _load(pipeline) if pipeline is not None else None
     place = loaded.lake if loaded else resolve_lake(str(uri), folder=Path.cwd())
@@ -237,7 +331,14 @@ def _open_lake(pipeline: str | None, uri: str | None) -> Iterator[tuple[Lake, Pi
     with command_session(loaded.spark if loaded else {}) as spark:
         from visionlake.jobs._lake import Lake
 
-        yield Lake(place, spark=spark), loaded
+        try:
+            yield Lake(place, spark=spark, as_of=as_of), loaded
+        except Exception as error:
+            if as_of is None or not any(words in str(error) for words in _FILES_GONE):
+                raise
+            raise UsageError(
+                f"as of {as_of!r}: files of that time are gone, removed by VACUUM; choose a later time or version"
+            ) from error
 
 
 def _load(pipeline: str) -> Pipeline:

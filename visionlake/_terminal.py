@@ -83,11 +83,16 @@ def print_rows(
 
 def print_record(console: Console, record: Mapping[str, Any]) -> None:
     """One record, a line per field; JSON text is laid out."""
+    print_pairs(console, record.items())
+
+
+def print_pairs(console: Console, pairs: Iterable[tuple[str, Any]], *, indent: int = 0) -> None:
+    """Names with their values, a line each; a name may come again."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in record.items():
-        table.add_row(Text(clean(name)), _laid_out(value))
+    for name, value in pairs:
+        table.add_row(Text(" " * indent + clean(name)), _laid_out(value))
     console.print(table)
 
 

@@ -15,7 +15,7 @@ from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LAKE_COMMANDS = ("show", "quarantine", "runs", "tables", "waves")
+_LAKE_COMMANDS = ("show", "explain", "quarantine", "runs", "tables", "waves")
 
 
 class _Commands(click.Group):

@@ -112,6 +112,18 @@ def assert_is_the_same(options: DetectOptions, inner: DetectOptions) -> None:
         np.testing.assert_array_equal(one.boxes, other.boxes)
 
 
+def test_facts_name_the_version_and_the_licence_of_its_tag_or_card(
+    grid: DetectOptions, registry: Registry, tmp_path: Path
+) -> None:
+    options = registry.add("parts", copied(grid, tmp_path / "plain"), alias="champion")
+    before, info = model_id(options), mlflow.describe(options)
+    assert (info.source, info.registry_version, info.licence) == ("models:/parts/1", "1", None)
+    assert info.card["head"]["kind"] == "yolox" and mlflow.licence(options) is None
+    with _mlflow.mlflow_settings():
+        registry.client.set_model_version_tag("parts", "1", "licence", "AGPL-3.0-only")
+    assert mlflow.licence(options) == "AGPL-3.0-only" and model_id(options) == before
+
+
 def test_the_lines_of_the_docs_register_a_model_that_runs(
     grid: DetectOptions, registry: Registry, tmp_path: Path
 ) -> None:

@@ -102,6 +102,9 @@ def test_frames_that_all_sources_have_seen_are_fused_once(world: Fusing) -> None
         assert tuple(dog["box"]) == (20.0, 10.0, 40.0, 20.0) and row["frame_width_px"] == 40
         assert row["input_version"] == world.lake.version("frames")
     assert {row["parents"] is None for row in world.lake.table("instances").collect()} == {True, False}
+    (told,) = world.lake.table("models").where("name = 'fusion'").collect()
+    assert (told["backend"], told["version"]) == ("fuse_labels", "wbf-1")
+    assert json.loads(told["card"])["sources"] == [models["one"], models["two"]]
     before = world.versions()
     assert {one.status for one in world.fuse().stages} == {"nothing_new"} and world.versions() == before
     assert [one.parents for one in plan(world.pipeline(), spark=world.spark)] == [0, 0, 0]

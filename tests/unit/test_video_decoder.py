@@ -98,9 +98,7 @@ def test_errors_of_the_media_keep_the_child(decoder: Decoder, tmp_path: Path, vi
 
 def test_a_stopped_child_is_a_timeout_and_is_replaced(long_video: Path, video: Path) -> None:
     with Decoder(limits=Limits(stall_s=2.0)) as decoder:
-        with pytest.raises(
-            MediaError, match=r"decoder_timeout.*stall_s = 2; after the frame of stream 0 at"
-        ) as caught:
+        with pytest.raises(MediaError, match=r"decoder_timeout.*stall_s = 2; after the frame of stream 0 at") as caught:
             _stop_after_the_first(decoder, long_video, signal.SIGSTOP)
         assert caught.value.reason == "decoder_timeout"
         decoder.limits = Limits()

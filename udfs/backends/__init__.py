@@ -5,6 +5,9 @@ that has them, and share their memory: importing them must neither start threads
 
 It may have `pin(options)`, which is asked once when a run begins. It returns options whose `model`, if what that names
 may come to mean another one, is replaced by a name that does not. Raises ModelError.
+
+It may have `licence(options)`, which is asked for a model's licence, once a run, where `describe` does not know it. It
+returns None where nothing is known. What it raises is taken for that, too.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ def describe(options: DetectOptions) -> ModelInfo:
         declared={
             "precision": "float32", "score_threshold": 0.7, "nms_iou": 0.5, "max_instances": 100, "classes": None
         },
+        source=None if options.weights else "visionlake:builtin.safetensors",
     )  # fmt: skip
 
 

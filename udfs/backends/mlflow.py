@@ -48,7 +48,16 @@ def describe(options: DetectOptions) -> ModelInfo:
     info.resolved(inner)  # what the other backend refuses is refused now
     digests = {**info.digests, "model": inner.model} if inner.model else info.digests
     sources = ("model", "registry_uri", *({"prompts"} & {*info.sources}))
-    return replace(info, name=wanted.name, version=str(wanted.number), digests=digests, sources=sources)
+    return replace(
+        info, name=wanted.name, version=str(wanted.number), digests=digests, sources=sources,
+        source=f"models:/{wanted.name}/{wanted.number}", registry_version=str(wanted.number),
+    )  # fmt: skip
+
+
+def licence(options: DetectOptions) -> str | None:
+    """What the version's tag `license` or `licence` says. Raises ModelError where the registry does not answer."""
+    wanted = _wanted(options)
+    return find_version(wanted.registry_uri, name=wanted.name, number=wanted.number, alias=wanted.alias).licence
 
 
 def load(options: DetectOptions) -> Detector:

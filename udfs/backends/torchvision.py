@@ -29,10 +29,10 @@ def describe(options: DetectOptions) -> ModelInfo:
         path = check_weights(Path(str(options.weights)))
         if labels is None:
             raise ModelError(f"weights {path} of your own want labels, names in the order of the network's outputs")
-        version = path.stem
+        version, source = path.stem, None
     else:
         entry = _entry(name, options)
-        path, version = _fetched(entry), entry.name
+        path, version, source = _fetched(entry), entry.name, entry.url
         if labels is not None:
             raise ModelError(f"{name} with the weights {entry.name} has labels of its own; leave labels out")
         labels = tuple(entry.meta["categories"][1:])
@@ -45,6 +45,7 @@ def describe(options: DetectOptions) -> ModelInfo:
         declared=_REGIONS if tasks == ("semantic",) else _INSTANCES,
         sources=("model", "labels"),
         tasks=tasks,
+        source=source,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from ..hashing import file_digest
 IMPORTS = ("torchvision.ops", "safetensors.torch", "transformers.modeling_utils")
 _FILES = ("*.json", "*.safetensors", "*.txt")
 _PROMPTED = ("grounding-dino", "mm-grounding-dino", "owlvit", "owlv2")
+_LICENCE = re.compile(
+    r"^licen[sc]e:[ \t]*(?:\n[ \t]*-[ \t]*)?[\"']?(?P<name>\w[\w.+-]{0,99})[\"']?[ \t]*$", re.MULTILINE
+)
+_MAX_README_CHARACTERS = 1 << 20
 _REFUSED = ("oneformer", "omdet", "eomt")  # their processors want more, or give pictures in parts
 _TASKS: dict[str, tuple[Task, ...]] = {
     "ForObjectDetection": ("detection",),
@@ -50,6 +55,8 @@ def describe(options: DetectOptions) -> ModelInfo:
         declared=_declared(options, tasks),
         sources=("model", "prompts") if is_prompted else ("model",),
         tasks=tasks,
+        registry_version=folder.name if options.model else None,  # the hub's client keeps a folder for each commit
+        licence=_licence(folder),
     )
 
 
@@ -137,3 +144,14 @@ def _labels(config: dict[str, Any], folder: Path) -> tuple[str, ...]:
         return tuple(names.get(number, f"unnamed {number}") for number in range(max(names) + 1))
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"model {folder}: config.json has no id2label that can be read: {error!r}") from None
+
+
+def _licence(folder: Path) -> str | None:
+    """What the front matter of the folder's README says; None where there is none."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            begin, *rest = file.read(_MAX_README_CHARACTERS).split("\n---", 1)
+    except OSError:
+        return None
+    found = _LICENCE.search(begin) if begin.startswith("---\n") and rest else None
+    return found["name"] if found else None
