@@ -32,7 +32,11 @@ TABLE = Table(
         Column(name="config", type="string", comment="resolved configuration of the stage, JSON"),
         Column(name="settings_digest", type="string", comment="digest of those settings that can change the output"),
         Column(name="code_version", type="string", comment="version of visionlake that made the wave"),
-        Column(name="mode", type="string", comment="how parents were found: snapshot, changes, discovered or replay"),
+        Column(
+            name="mode",
+            type="string",
+            comment="how parents were found: snapshot, changes, discovered, selected, rest, ...",
+        ),
         Column(name="inputs", type=f"array<{INPUT}>", comment="versions read, and the last parent key done"),
         Column(name="outputs", type=f"array<{OUTPUT}>", comment="versions written"),
         Column(name="rows_in", type="bigint", comment="parents in the wave"),

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,11 @@ from visionlake.udfs._mlflow import address_without_secrets
 
 from ._fields import TomlFloat, describe_field
 from ._ontology import OntologySection
+from ._predicate import named_models
+from ._predicate import sections_of as sections_asked
 from ._sections import find_sources
 from ._stage import GatherConfig, Input, Observer, Settings, Stage, StageConfig
-from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
+from ._stages import in_order, load_stage, load_stage_file, one_of, sections_by_name, stage_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Complaint = Callable[[str, object, str], None]
@@ -52,7 +54,7 @@ class TrackingConfig(BaseModel):
 class Pipeline:
     """A checked pipeline: the lake (absolute path, URI or `catalog.schema`) and its stages in the order of work.
 
-    `observers` only look at what is there in the end.
+    `observers` only look at what is there in the end. `after` has the stages whose labels a stage's predicate asks.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class Pipeline:
     lake: str
     stages: tuple[tuple[Stage, StageConfig], ...]
     observers: tuple[tuple[Observer, Settings], ...] = ()
+    after: Mapping[str, Collection[str]] = field(default_factory=dict)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     spark: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,6 +138,7 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
     stages = [_with_sources(stage, configs, stages, wrong) for stage in stages]
     _check_fit(stages, configs, wrong)
     looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
+    after = _check_models(stages, configs, looks, wrong)
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()
     spark = _spark_settings(data, wrong)
     if problems:
@@ -144,8 +148,9 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         path=path,
         folder=path.parent,
         lake=resolve_lake(str(lake), folder=path.parent),
-        stages=tuple((stage, configs[stage.label]) for stage in in_order(stages)),
+        stages=tuple((stage, configs[stage.label]) for stage in in_order(stages, after=after)),
         observers=tuple((observer, config) for observer, config in looks if config is not None),
+        after=after,
         tracking=tracking,
         spark=spark,
     )
@@ -283,6 +288,28 @@ def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig
         if value in refused:
             words = f"[{reader.label}] needs what this leaves out; give another value, or take that section out"
             wrong(f"{maker.label}.{key}", value, words)
+
+
+def _check_models(
+    stages: Sequence[Stage],
+    configs: Mapping[str, StageConfig],
+    looks: Sequence[tuple[Observer, Settings | None]],
+    wrong: _Complaint,
+) -> dict[str, set[str]]:
+    """Names of models that mean no section or several are wrong. Returns which sections a stage's predicate names."""
+    known, after = sections_by_name(stages), {}
+    for stage in stages:
+        text = getattr(configs.get(stage.label), stage.narrow or "", None)
+        if text is not None:
+            labels, problems = sections_asked(named_models(text), known)
+            after[stage.label] = labels - {stage.label}
+            for problem in problems:
+                wrong(f"{stage.label}.{stage.narrow}", text, problem)
+    for observer, config in looks:
+        for key in observer.names_models:
+            for problem in sections_asked(getattr(config, key, None) or (), known)[1]:
+                wrong(f"{observer.name}.{key}", getattr(config, key, None), problem)
+    return after
 
 
 def _section(

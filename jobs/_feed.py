@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from visionlake.errors import UsageError
 
+from ._lake import read_errors
 from ._record import History, Progress, read_histories
 from ._sections import seen_with_sources
 from ._stage import Stage, StageConfig
@@ -29,7 +30,8 @@ class Due:
 
     `_changed_at`, where they have it, is the version at which a parent last changed in a way that matters.
     `instead` gives the whole snapshot, for when the change data turn out to have been vacuumed away: rows that come out
-    equal stay untouched. `kept` is what was persisted for it, until `release`.
+    equal stay untouched. `kept` is what was persisted for it, until `release`. `lookups` has other tables that were
+    asked what is due, at their versions.
     """
 
     parents: DataFrame
@@ -37,6 +39,7 @@ class Due:
     progress: Progress
     instead: Callable[[], Due] | None = None
     kept: DataFrame | None = None
+    lookups: Mapping[str, int] = field(default_factory=dict)
 
     def release(self) -> None:
         """Let go of what was persisted."""
@@ -93,7 +96,8 @@ def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History
     rows = lake.table(stage.inputs[0].table.name)
     rows = rows.join(F.broadcast(marked), joined_key(stage.key_of_parent) == F.col("_input_key"), "left_semi")
     parents = stage.gather(_looked_at(stage, config, rows), config) if stage.gather else rows
-    return Due(parents=parents.withColumn(DELETED, F.lit(False)), mode="replay", progress=history.progress)
+    parents = parents.withColumn(DELETED, F.lit(False))
+    return Due(parents=parents, mode="replay", progress=history.progress, lookups=history.lookups)
 
 
 def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progress) -> Progress:
@@ -108,7 +112,7 @@ def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progres
     if not progress.is_complete or version is None or version == head or progress.table_id != table_id:
         return progress
     try:
-        changed = _changed(stage, config, lake, progress.table, first=version + 1, last=head)
+        changed = changed_keys(stage, config, lake, progress.table, first=version + 1, last=head)
         return replace(progress, version=head) if changed.isEmpty() else progress
     except (PySparkException, UsageError):  # the feed may be gone
         return progress
@@ -140,7 +144,7 @@ def _snapshot(stage: Stage, config: StageConfig, lake: Lake, progress: Progress,
 
     if stage.gather:
         parents = _gathered(stage, config, lake, progress, producer=producer)
-        return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress)
+        return Due(parents=after_last(stage, parents, progress), mode="snapshot", progress=progress)
     rows = lake.table(progress.table, version=progress.version)
     parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
     tables = [table for table in stage.outputs if {*keys} <= {*table.column_names} and lake.exists(table.name)]
@@ -148,30 +152,28 @@ def _snapshot(stage: Stage, config: StageConfig, lake: Lake, progress: Progress,
         labelled = reduce(DataFrame.unionByName, (lake.table(table.name).select(*keys) for table in tables))
         gone = labelled.distinct().join(rows, keys, "left_anti")
         parents = parents.unionByName(gone.withColumn(DELETED, F.lit(True)), allowMissingColumns=True)
-    missed = _missed_by_others(stage, config, lake, progress, producer=producer) if stage.producer else None
+    missed = missed_by_others(stage, config, lake, progress, producer=producer) if stage.producer else None
     if missed is not None:
         parents = parents.join(missed, keys, "left")
     if stage.producer:
         changed_at = F.lit(None).cast("bigint") if missed is None else F.col(CHANGED_AT)
         gone_at = F.when(F.col(DELETED), F.lit(progress.version).cast("bigint"))
         parents = parents.withColumn(CHANGED_AT, F.coalesce(gone_at, changed_at))
-    return Due(parents=_after(stage, parents, progress), mode="snapshot", progress=progress, kept=missed)
+    return Due(parents=after_last(stage, parents, progress), mode="snapshot", progress=progress, kept=missed)
 
 
-def _missed_by_others(
+def missed_by_others(
     stage: Stage, config: StageConfig, lake: Lake, progress: Progress, *, producer: str
 ) -> DataFrame | None:
     """Keys with `_changed_at` for what changed since the other producers looked; None where that is nothing or lost."""
-    from pyspark.errors import PySparkException
-
     version = progress.version or 0
     seen = [seen for other, seen in seen_versions(lake, progress).items() if other != producer]
     if not seen or min(seen) >= version:
         return None
     try:
-        missed = _changed(stage, config, lake, progress.table, first=min(seen) + 1, last=version).persist()
+        missed = changed_keys(stage, config, lake, progress.table, first=min(seen) + 1, last=version).persist()
         return None if missed.isEmpty() else missed
-    except (PySparkException, UsageError):  # the feed may be gone
+    except read_errors():  # the feed may be gone
         return None
 
 
@@ -220,8 +222,9 @@ def _changes(stage: Stage, config: StageConfig, lake: Lake, progress: Progress, 
 
     assert progress.version is not None and progress.from_version is not None
     keys = list(stage.key_of_parent)
-    changed = _changed(stage, config, lake, progress.table, first=progress.from_version + 1, last=progress.version)
-    changed = _after(stage, changed, progress).persist()
+    first = progress.from_version + 1
+    changed = changed_keys(stage, config, lake, progress.table, first=first, last=progress.version)
+    changed = after_last(stage, changed, progress).persist()
     if stage.gather:
         found = _gathered(stage, config, lake, progress, producer=producer, among=changed)
         return Due(parents=found, mode="changes", progress=progress, kept=changed)
@@ -237,7 +240,7 @@ def _looked_at(stage: Stage, config: StageConfig, rows: DataFrame) -> DataFrame:
     return rows.where(where(config)) if where else rows
 
 
-def _changed(stage: Stage, config: StageConfig, lake: Lake, table: str, *, first: int, last: int) -> DataFrame:
+def changed_keys(stage: Stage, config: StageConfig, lake: Lake, table: str, *, first: int, last: int) -> DataFrame:
     """Keys of parents of which a row changed in a column that matters, and the version at which one did so last."""
     from pyspark.sql import functions as F
 
@@ -251,7 +254,7 @@ def _changed(stage: Stage, config: StageConfig, lake: Lake, table: str, *, first
     return commits.groupBy(*stage.key_of_parent).agg(F.max(CHANGED_AT).alias(CHANGED_AT))
 
 
-def _after(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:
+def after_last(stage: Stage, rows: DataFrame, progress: Progress) -> DataFrame:
     from pyspark.sql import functions as F
 
     return rows if progress.last_key is None else rows.where(F.col(stage.unit) > F.lit(progress.last_key))

@@ -23,6 +23,7 @@ from visionlake.udfs.uris import to_uri
 from ._again import parts_of
 from ._gpu import on_own_gpu
 from ._ontology import OntologySection
+from ._predicate import check_predicate
 from ._stage import Input, StageConfig, setting
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ class LabelConfig(StageConfig):
         120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
     )
 
+    select: str | None = setting(
+        None,
+        affects_output=False,
+        min_length=1,
+        max_length=4000,
+        description="SQL predicate over a frame, its media and what other models found; only such frames are looked at",
+    )
+
     severity: dict[str, Literal["stop", "warn"]] = setting(
         {"row_rules": "stop"}, affects_output=False, description="check name -> severity, over the declared one"
     )
@@ -97,6 +106,13 @@ class LabelConfig(StageConfig):
     def _bad_rows_stop(cls, value: dict[str, Any]) -> dict[str, Any]:
         """A row that breaks a rule is a broken model's, not a bad frame's: the wave stops unless told otherwise."""
         return {"row_rules": "stop", **value}
+
+    @field_validator("select")
+    @classmethod
+    def _is_a_predicate(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_predicate(value)
+        return value
 
     @field_serializer("registry_uri")
     def _without_secrets(self, value: str | None) -> str | None:

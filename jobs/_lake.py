@@ -388,6 +388,17 @@ class Lake:
         return f"{self.uri}.{name}" if self.in_catalog else f"delta.`{self.path(name).replace('`', '``')}`"
 
 
+def read_errors() -> tuple[type[Exception], ...]:
+    """What reading raises where a file or a version is gone: errors of Spark's, of ours, and bare ones of Java's."""
+    from pyspark.errors import PySparkException
+
+    try:
+        from py4j.protocol import Py4JError
+    except ImportError:  # a client of Spark Connect comes without
+        return PySparkException, UsageError
+    return PySparkException, UsageError, Py4JError
+
+
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

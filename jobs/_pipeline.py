@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ from visionlake.udfs.uris import display
 
 from ._config import Pipeline
 from ._cut import per_unit
-from ._feed import DELETED, Due, find_due, find_replays
+from ._due import find_due
+from ._feed import DELETED, Due, find_replays
 from ._judge import all_checks
 from ._lake import Lake
 from ._places import places_of
@@ -26,6 +27,7 @@ from ._record import History, Progress, producer_of, read_histories, read_histor
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
 from ._runner import StageRun
 from ._sections import sections_of, with_producers
+from ._select import model_ids, pin_predicates
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
 from ._tracking import make_tracker
@@ -53,13 +55,14 @@ def run(
     lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
     lake.check_place()
     _check_tables(lake, chosen)
+    chosen = pin_predicates(pipeline.stages, chosen, lake)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
     results: list[StageResult] = []
     try:
         for stage, config in chosen:
-            blocker = _blocker(stage, chosen, results)
+            blocker = _blocker(stage, chosen, results, after=pipeline.after.get(stage.label, ()))
             if blocker:
                 result = StageResult(stage=stage.label, status="skipped", error=f"waits for {blocker}")
             else:
@@ -71,7 +74,7 @@ def run(
             results.append(result)
             reporter.stage_finished(result)
         for observer, settings in pipeline.choose_observers(only=only, first=first, last=last):
-            results.append(_observe(observer, settings, lake, labellers(pipeline), reporter))
+            results.append(_observe(observer, settings, lake, pipeline, reporter))
             reporter.stage_finished(results[-1])
     finally:
         tracker.close()
@@ -93,6 +96,7 @@ def plan(
     pipeline = pin(pipeline, only=only, first=first, last=last)
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
+    chosen = pin_predicates(pipeline.stages, chosen, lake)
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.label in rebuilt) for stage, config in chosen]
 
@@ -165,15 +169,14 @@ def labellers_by_section(pipeline: Pipeline) -> dict[str, str]:
     return found
 
 
-def _observe(
-    observer: Observer, settings: Settings, lake: Lake, models: Sequence[str], reporter: Reporter
-) -> StageResult:
+def _observe(observer: Observer, settings: Settings, lake: Lake, pipeline: Pipeline, reporter: Reporter) -> StageResult:
     """Let an observer look; what fails becomes its result."""
     started = time.monotonic()
     reporter.note(f"{observer.name}: looking at the tables")
     result = StageResult(stage=observer.name, status="done")
     try:
-        seen = observer.observe(lake, settings, models)
+        settings = _with_model_ids(observer, settings, pipeline)
+        seen = observer.observe(lake, settings, labellers(pipeline))
     except VisionlakeError as error:
         return replace(result, status="failed", error=str(error), exit_code=error.exit_code)
     except Exception as error:
@@ -181,6 +184,13 @@ def _observe(
         return replace(result, status="failed", error=summarise(error))
     status = "done" if seen.is_new else "nothing_new"
     return replace(result, status=status, wrote=seen.uri, seconds=time.monotonic() - started)
+
+
+def _with_model_ids(observer: Observer, settings: Settings, pipeline: Pipeline) -> Settings:
+    """The settings with sections of models replaced by their model ids, where they are named."""
+    named = {key: getattr(settings, key) or () for key in observer.names_models}
+    ids = model_ids(pipeline.stages, {name for names in named.values() for name in names})
+    return settings.model_copy(update={k: tuple(ids.get(n, n) for n in names) for k, names in named.items() if names})
 
 
 def _places(lake: Lake, results: Sequence[StageResult]) -> dict[str, str]:
@@ -198,14 +208,20 @@ def _failed(job: StageRun, message: str, *, exit_code: int = 1) -> StageResult:
     return replace(job.result, status="failed", error=message, exit_code=exit_code)
 
 
-def _blocker(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> str | None:
-    """The stage that this one waits for: one that writes what it reads, or its source, and did not get through."""
+def _blocker(
+    stage: Stage,
+    chosen: Sequence[tuple[Stage, StageConfig]],
+    results: Sequence[StageResult],
+    *,
+    after: Collection[str] = (),
+) -> str | None:
+    """The stage that this one waits for: one in `after`, its source, or the maker of what it reads, that broke."""
     broken = {r.stage for r in results if r.status in ("stopped", "failed", "skipped")}
     reads = {i.table.name for i in stage.inputs}
     for other, _ in chosen:
         writes = {table.name for table in other.outputs}
         is_read = other.label in stage.sources.values() if stage.gather else bool(reads & writes)
-        if other.label in broken and is_read:
+        if other.label in broken and (is_read or other.label in after):
             return other.label
     return None
 

@@ -160,10 +160,19 @@ def sheet_frames(lake: Lake, *, most: int, side_px: int, models: Sequence[str]) 
         return []
     order = F.xxhash64(*KEY)
     turn = F.row_number().over(Window.partitionBy("media_id").orderBy(order))
-    chosen = lake.table("frames").select(*KEY, "image_format").withColumns({"_turn": turn, "_order": order})
+    chosen = lake.table("frames").select(*KEY).withColumns({"_turn": turn, "_order": order})
     keys = chosen.orderBy("_turn", "media_id").limit(most).collect()
+    return frames_of_keys(lake, [key.asDict() for key in keys], side_px=side_px, models=models)
+
+
+def frames_of_keys(
+    lake: Lake, keys: Sequence[Mapping[str, Any]], *, side_px: int, models: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These frames with a small picture, place and the labels of some models, in the order of their places."""
+    from pyspark.sql import functions as F
+
     rows = _of_keys(lake.table("frames"), keys)
-    if any(row["image_format"] is None for row in keys):
+    if not rows.where("image_format IS NULL").isEmpty():
         rows = with_pictures(lake, rows, max_pixels=_MAX_PIXELS)
     rows = rows.select(*KEY, "pts_s", "width_px", "height_px", "image")
     work = partial(thumbnails, side_px=side_px, max_pixels=_MAX_PIXELS)

@@ -23,9 +23,10 @@ from visionlake.expectations._gate import prepare
 from . import _staging
 from ._audit import Audit, audit, dropped
 from ._cut import Cut, cut
-from ._feed import CHANGED_AT, DELETED, Due, find_due, find_replays, past_itself
+from ._due import find_due
+from ._feed import CHANGED_AT, DELETED, Due, find_replays, past_itself
 from ._judge import all_checks
-from ._lake import Lake
+from ._lake import Lake, read_errors
 from ._outputs import publish_quarantine, publish_tables
 from ._progress import watch
 from ._publish import near
@@ -226,14 +227,12 @@ class StageRun:
 
     def _next_wave(self, due: Due, *, lookups: Sequence[Input]) -> bool:
         """Stage and finish the next wave of `due`. False where nothing is left to do, or the gate stopped."""
-        from pyspark.errors import PySparkException
-
         if self._is_at_limit():  # by what an earlier run had staged
             due.release()
             return False
         try:
             part = self._cut(due)
-        except PySparkException:
+        except read_errors():
             due.release()
             if due.instead is None:
                 raise
@@ -295,9 +294,18 @@ class StageRun:
             units=part.keys,
             rows_in=part.parents,
             rows_deleted=part.deleted,
-            lookups={i.table.name: self.lake.version(i.table.name) for i in lookups if self.lake.exists(i.table.name)},
+            lookups=self._lookups(due, lookups),
             model=self._model,
         )
+
+    def _lookups(self, due: Due, inputs: Sequence[Input]) -> dict[str, int]:
+        """Versions of what the stage reads beside its parents, and of what was asked for what is due.
+
+        A replay reads the newest; what has been asked stays as it was.
+        """
+        names = [table.table.name for table in inputs]
+        newest = {name: self.lake.version(name) for name in names if self.lake.exists(name)}
+        return {**due.lookups, **newest} if due.mode == "replay" else {**newest, **due.lookups}
 
     @cached_property
     def _model(self) -> Mapping[str, Any] | None:
@@ -315,7 +323,8 @@ class StageRun:
         )
         _get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
-        lookups = {t: self.lake.table(t, version=v) for t, v in wave.lookups.items()}
+        read = {i.table.name for i in self.stage.inputs[1:]}
+        lookups = {t: self.lake.table(t, version=v) for t, v in wave.lookups.items() if t in read}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
         with watch(self.lake.spark, self._on_progress(wave)):
             written = _staging.write_part(self.lake, wave, "rows", rows)

@@ -110,6 +110,8 @@ class Stage:
     `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
+    `narrow` names a setting that holds a SQL predicate, for stages whose parents are frames: only frames for
+    which it holds become due, and what is done stays done (see `_due`).
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
     `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
     `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
@@ -135,6 +137,7 @@ class Stage:
     about: Callable[[Any], Mapping[str, Any]] | None = None
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
+    narrow: str | None = None
     is_named: bool = False
     outdates: tuple[Table, ...] = ()
     tally: str | None = None
@@ -157,13 +160,15 @@ class Observer:
 
     `observe(lake, config, models)` writes what it has to show and says where; `models` are the producers of labels that
     the pipeline has now. What it writes is a function of the tables, the models, the settings and the code: it is left
-    alone where none of them changed.
+    alone where none of them changed. `names_models` lists settings that hold names of models; they reach `observe` as
+    model ids.
     """
 
     name: str
     summary: str
     config: type[Settings]
     observe: Callable[[Lake, Any, Sequence[str]], Observed]
+    names_models: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

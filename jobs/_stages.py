@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,23 +67,35 @@ def load_stage_file(path: Path | str) -> Stage | Observer:
     return stage
 
 
-def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+def in_order(stages: Sequence[Stage], *, after: Mapping[str, Collection[str]] | None = None) -> tuple[Stage, ...]:
     """The stages, each after those that write what it reads, and its sources, otherwise in the order given.
 
-    Tables that none of them writes are taken to be in the lake. Raises ConfigError for a circle.
+    `after` maps the label of a stage to those of others that it has to come after. Tables that none of them writes are
+    taken to be in the lake. Raises ConfigError for a circle.
     """
     ordered: list[Stage] = []
     waiting = list(stages)
     while waiting:
         unwritten = {table.name for stage in waiting for table in stage.outputs}
         unready = {stage.label for stage in waiting}
-        ready = next((s for s in waiting if not unwritten & _reads(s) and not unready & {*s.sources.values()}), None)
+        free = (s for s in waiting if not unwritten & _reads(s) and not unready & {*s.sources.values()})
+        ready = next((s for s in free if not unready & {*(after or {}).get(s.label, ())}), None)
         if ready is None:
-            names = ", ".join(stage.name for stage in waiting)
+            names = ", ".join(stage.label for stage in waiting)
             raise ConfigError(f"stages read each other's output in a circle: {names}")
         ordered.append(ready)
         waiting.remove(ready)
     return tuple(ordered)
+
+
+def sections_by_name(stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """What the sections of models may be called, `nano` or `detect_objects.nano`, and the sections called so."""
+    found: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.producer:
+            for name in dict.fromkeys((stage.instance or stage.name, stage.label)):
+                found.setdefault(name, []).append(stage.label)
+    return found
 
 
 def one_of(name: str, names: Sequence[str]) -> str:

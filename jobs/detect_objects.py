@@ -91,6 +91,7 @@ STAGE = Stage(
     pin=pin,
     about=about,
     unreadable=STILL_AWAY,
+    narrow="select",
     is_named=True,
     tally="transform(instances, i -> i.label)",
 )

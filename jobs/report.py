@@ -17,16 +17,14 @@ from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Table
 from visionlake.jobs import _report_facts as facts
 from visionlake.jobs._lake import Lake
+from visionlake.jobs._report_diff import diff_section
+from visionlake.jobs._report_pictures import pictures_by_label
 from visionlake.jobs._stage import Observed, Observer, Settings, setting
-from visionlake.udfs.draw_boxes import COLOURS
 
 PAGE = "report.html"
 _TEMPLATE = "report.html.jinja"
 _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
-_MAX_LABELS, _MAX_BOXES = 30, 100
-_MAX_NAMED = 10  # boxes of a frame: more names would cover each other
-_CELL_PX, _TEXT_PX = (340, 227), 12  # of a picture and of its labels, as a desktop shows them
-_DASHES = ("", "6 3", "2 2", "8 2 2 2")
+_MAX_LABELS = 30
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
 _ITEMS = ("media", "frames", "quarantine")
 
@@ -36,6 +34,10 @@ class Config(Settings):
 
     title: str = setting("visionlake report", min_length=1, max_length=200, description="heading of the page")
     max_pictures: int = setting(48, ge=0, le=500, description="frames that the page shows")
+    diff_labels: tuple[str, str] | None = setting(
+        None, description="two models, sections or model ids: a section of the page compares what they found"
+    )
+    max_worst: int = setting(12, ge=0, le=200, description="frames shown on which these agree least")
     picture_side_px: int = setting(480, ge=64, le=2048, description="longer side of a shown frame")
 
 
@@ -88,6 +90,9 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
     earlier = [model for model in found if model not in shown]
     ids = [model.model_id for model in shown]
     pictures = facts.sheet_frames(lake, most=config.max_pictures, side_px=config.picture_side_px, models=ids)
+    diff = None
+    if config.diff_labels:
+        diff = diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
     totals = facts.counts(lake, _ITEMS)
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
@@ -100,7 +105,9 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "totals": [(name, f"{n:,}") for name, n in totals.items()]
         + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
         "gone": facts.gone_files(lake),
-        "sections": _sections(has_labels=bool(shown), has_frames=bool(pictures), has_quality=bool(quality)),
+        "sections": _sections(
+            has_labels=bool(shown), has_diff=diff is not None, has_frames=bool(pictures), has_quality=bool(quality)
+        ),
         "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
         "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
         "quarantine": facts.quarantined(lake),
@@ -108,16 +115,21 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "past_labels": [
             {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"} for m in earlier
         ],
-        "pictures": _pictures(pictures),
+        "diff": diff,
+        "pictures": pictures_by_label(pictures),
         "frame_count": f"{totals.get('frames', 0):,}",
         "quality": _quality(quality),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
     }
 
 
-def _sections(*, has_labels: bool, has_frames: bool, has_quality: bool) -> list[tuple[str, str]]:
+def _sections(*, has_labels: bool, has_diff: bool, has_frames: bool, has_quality: bool) -> list[tuple[str, str]]:
     found = [("stages", "Stages and gates"), ("quarantine", "Quarantine")]
-    found += [("labels", "Labels")] * has_labels + [("frames", "Frames")] * has_frames
+    found += (
+        [("labels", "Labels")] * has_labels
+        + [("agreement", "Agreement")] * has_diff
+        + [("frames", "Frames")] * has_frames
+    )
     return [*found, *[("quality", "Quality")] * has_quality, ("versions", "Versions and models")]
 
 
@@ -190,74 +202,9 @@ def _quality(measures: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(frames: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    models = sorted({row["model_id"] for frame in frames for row in frame["labels"]})
-    found = Counter(i["label"] or "" for frame in frames for row in frame["labels"] for i in row["instances"] or ())
-    colours = {label: COLOURS[place % len(COLOURS)] for place, (label, _) in enumerate(sorted(found.items()))}
-    return [_picture(frame, models=models, colours=colours) for frame in frames]
-
-
-def _picture(frame: Mapping[str, Any], *, models: Sequence[str], colours: Mapping[str, str]) -> dict[str, Any]:
-    from visionlake.udfs.contact_sheet import data_uri
-
-    font = max(4, round(_TEXT_PX * max(frame["width_px"] / _CELL_PX[0], frame["height_px"] / _CELL_PX[1])))
-    boxes = [
-        _box(
-            instance,
-            colour=colours[instance["label"] or ""],
-            dashes=_DASHES[models.index(row["model_id"]) % len(_DASHES)],
-            frame_width=frame["width_px"],
-            font=font,
-            is_named=place < _MAX_NAMED,
-        )
-        for row in frame["labels"]
-        for place, instance in enumerate((row["instances"] or ())[:_MAX_BOXES])
-    ]
-    words = "; ".join(filter(None, (_found(row["instances"] or ()) for row in frame["labels"])))
-    when = f"{frame['pts_s']:.3f} s, stream {frame['stream_index']}, pts {frame['pts']}"
-    return {
-        "source": frame["image"] and data_uri(frame["image"]),
-        "why": frame["why"],
-        "width": frame["thumb_width_px"],
-        "height": frame["thumb_height_px"],
-        "frame_width": frame["width_px"],
-        "frame_height": frame["height_px"],
-        "font": font,
-        "boxes": boxes,
-        "place": "/".join(frame["place"].rsplit("/", 2)[-2:]),
-        "uri": frame["place"],
-        "when": when,
-        "note": words or ("nothing found" if frame["labels"] else ""),
-        "alt": f"frame at {when}: {words or 'no labels'}",
-    }
-
-
-def _found(instances: Sequence[Mapping[str, Any]]) -> str:
-    """What one model found in a frame, in words."""
-    seen = Counter(instance["label"] for instance in instances)
-    return ", ".join(f"{count} {label}" for label, count in seen.most_common(8))
-
-
-def _box(
-    instance: Mapping[str, Any], *, colour: str, dashes: str, frame_width: int, font: int, is_named: bool
-) -> dict[str, Any]:
-    box = instance["box"]
-    is_right = box["x_min"] > frame_width * 0.6
-    return {
-        "x": round(box["x_min"], 2),
-        "y": round(box["y_min"], 2),
-        "width": round(box["x_max"] - box["x_min"], 2),
-        "height": round(box["y_max"] - box["y_min"], 2),
-        "text_x": round(box["x_max"] if is_right else box["x_min"], 2),
-        "text_y": round(max(box["y_min"] - font * 0.25, font), 2),
-        "anchor": "end" if is_right else "start",
-        "text": f"{instance['label']} {instance['score']:.2f}" if is_named else "",
-        "colour": colour,
-        "dashes": dashes,
-    }
-
-
-STAGE = Observer(name="report", summary="one page about the lake", config=Config, observe=observe)
+STAGE = Observer(
+    name="report", summary="one page about the lake", config=Config, observe=observe, names_models=("diff_labels",)
+)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,6 +30,7 @@ _AS_OF = click.option(
     "a run left it (its id), or at versions (frames=12,detections=7; other tables as they are).",
 )
 _FILES_GONE = ("FILE_NOT_EXIST", "FILE_NOT_FOUND")  # in the names that Spark and Delta give such errors
+_SHARE = click.FloatRange(min=0, max=1, min_open=True)
 _IDS = ("run", "wave", "stage", "status", "table")  # columns that stay whole
 _WIDE = ("started", "not passed")  # columns for wide terminals
 
@@ -246,6 +248,38 @@ def _by_name(sections: Mapping[str, str]) -> dict[str, str]:
     return {**{name: models[0] for name, models in short.items() if len(models) == 1}, **sections}
 
 
+@click.command("diff-labels")
+@click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] A B")
+@_LAKE
+@click.option("--iou", type=_SHARE, default=0.5, show_default=True, help="Boxes that overlap as much go together.")
+@click.option("--moved", type=_SHARE, default=0.9, show_default=True, help="Those that overlap less have moved.")
+@click.option("--worst", type=click.IntRange(min=0), default=20, show_default=True, help="Name so many frames.")
+@_AS_OF
+@_JSON
+def diff_labels(
+    names: Sequence[str], uri: str | None, iou: float, moved: float, worst: int, as_of: str | None, as_json: bool
+) -> None:
+    """Show how far two models agree, per class. A and B are sections of the pipeline, or model ids."""
+    pipeline, compared = _one_and_names(names, uri, count=2)
+    if iou > moved:
+        raise click.UsageError(f"--iou {iou:g} is above --moved {moved:g}; allowed is one that is not")
+    with _open_lake(pipeline, uri, as_of=as_of) as (lake, loaded):
+        from visionlake.jobs import _diff_labels
+
+        stages = loaded.stages if loaded else ()
+        models = [_diff_labels.find_model(lake, name, stages) for name in compared]
+        found = _diff_labels.diff_labels(lake, *models, iou=iou, moved=moved, worst=worst)
+    from visionlake._diff_labels import print_diff
+    from visionlake._terminal import make_console, print_json
+
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_diff(
+            make_console(), found, source=shlex.quote(pipeline) if pipeline else f"--lake {shlex.quote(uri or '')}"
+        )
+
+
 @click.group()
 def waves() -> None:
     """See waves, and decide about those that a gate stopped."""
@@ -348,9 +382,14 @@ def _load(pipeline: str) -> Pipeline:
 
 
 def _one_and_name(names: Sequence[str], uri: str | None) -> tuple[str | None, str]:
-    if len(names) != (1 if uri else 2):
-        raise click.UsageError("give PIPELINE or --lake, and one name")
-    return (None if uri else names[0]), names[-1]
+    pipeline, (name,) = _one_and_names(names, uri, count=1)
+    return pipeline, name
+
+
+def _one_and_names(names: Sequence[str], uri: str | None, *, count: int) -> tuple[str | None, Sequence[str]]:
+    if len(names) != (count if uri else count + 1):
+        raise click.UsageError(f"give PIPELINE or --lake, and {'one name' if count == 1 else f'{count} names'}")
+    return (None if uri else names[0]), names[-count:]
 
 
 def _user() -> str:

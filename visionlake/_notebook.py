@@ -93,6 +93,8 @@ def detect_objects(df: DataFrame, **settings: Any) -> DataFrame:
     from visionlake.expectations._table import Column
     from visionlake.jobs.detect_objects import Config, detect, pin
 
+    if settings.get("select") is not None:
+        raise UsageError("select chooses among the frames of a lake; here, choose among the rows of the table itself")
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     if types.get("image") != "binary":
         what = f"its column image is {types['image']}" if "image" in types else f"it has {', '.join(types)}"

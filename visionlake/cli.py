@@ -15,7 +15,7 @@ from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LAKE_COMMANDS = ("show", "explain", "quarantine", "runs", "tables", "waves")
+_LAKE_COMMANDS = ("show", "explain", "diff-labels", "quarantine", "runs", "tables", "waves")
 
 
 class _Commands(click.Group):
@@ -28,7 +28,7 @@ class _Commands(click.Group):
         if cmd_name in _LAKE_COMMANDS:
             from visionlake import _lake_commands
 
-            return getattr(_lake_commands, cmd_name)
+            return getattr(_lake_commands, cmd_name.replace("-", "_"))
         stage = cmd_name.replace("-", "_")
         if stage in _stages.stage_names():
             return _stage_command(stage)

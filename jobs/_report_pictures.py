@@ -1,0 +1,99 @@
+"""Frames as the report shows them: a small picture, and boxes drawn over it by the page itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from visionlake.udfs.draw_boxes import COLOURS
+
+_MAX_BOXES = 100
+_MAX_NAMED = 10  # boxes of a frame: more names would cover each other
+_CELL_PX, _TEXT_PX = (340, 227), 12  # of a picture and of its labels, as a desktop shows them
+_DASHES = ("", "6 3", "2 2", "8 2 2 2")
+
+Frame = Mapping[str, Any]
+Style = Callable[[str, str], tuple[str, str]]
+"""Colour and dashes of a box, by model and label."""
+
+
+def pictures_by_label(frames: Sequence[Frame]) -> list[dict[str, Any]]:
+    """The frames with a colour for each label, and dashes for each model."""
+    models = sorted({row["model_id"] for frame in frames for row in frame["labels"]})
+    labels = sorted({i["label"] or "" for frame in frames for row in frame["labels"] for i in row["instances"] or ()})
+
+    def style(model: str, label: str) -> tuple[str, str]:
+        return COLOURS[labels.index(label) % len(COLOURS)], _DASHES[models.index(model) % len(_DASHES)]
+
+    return [picture(frame, style) for frame in frames]
+
+
+def pictures_by_model(frames: Sequence[Frame], models: Sequence[str]) -> list[dict[str, Any]]:
+    """The frames with a colour and dashes for each of the models."""
+
+    def style(model: str, label: str) -> tuple[str, str]:
+        place = models.index(model)
+        return COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)]
+
+    return [picture(frame, style) for frame in frames]
+
+
+def picture(frame: Frame, style: Style) -> dict[str, Any]:
+    """A frame of `sheet_frames` as the page's template takes it."""
+    from visionlake.udfs.contact_sheet import data_uri
+
+    font = max(4, round(_TEXT_PX * max(frame["width_px"] / _CELL_PX[0], frame["height_px"] / _CELL_PX[1])))
+    boxes = [
+        _box(
+            instance,
+            look=style(row["model_id"], instance["label"] or ""),
+            frame_width=frame["width_px"],
+            font=font,
+            is_named=place < _MAX_NAMED,
+        )
+        for row in frame["labels"]
+        for place, instance in enumerate((row["instances"] or ())[:_MAX_BOXES])
+    ]
+    words = "; ".join(filter(None, (_found(row["instances"] or ()) for row in frame["labels"])))
+    when = f"{frame['pts_s']:.3f} s, stream {frame['stream_index']}, pts {frame['pts']}"
+    return {
+        "source": frame["image"] and data_uri(frame["image"]),
+        "why": frame["why"],
+        "width": frame["thumb_width_px"],
+        "height": frame["thumb_height_px"],
+        "frame_width": frame["width_px"],
+        "frame_height": frame["height_px"],
+        "font": font,
+        "boxes": boxes,
+        "place": "/".join(frame["place"].rsplit("/", 2)[-2:]),
+        "uri": frame["place"],
+        "when": when,
+        "note": words or ("nothing found" if frame["labels"] else ""),
+        "alt": f"frame at {when}: {words or 'no labels'}",
+    }
+
+
+def _found(instances: Sequence[Mapping[str, Any]]) -> str:
+    """What one model found in a frame, in words."""
+    seen = Counter(instance["label"] for instance in instances)
+    return ", ".join(f"{count} {label}" for label, count in seen.most_common(8))
+
+
+def _box(
+    instance: Mapping[str, Any], *, look: tuple[str, str], frame_width: int, font: int, is_named: bool
+) -> dict[str, Any]:
+    box = instance["box"]
+    is_right = box["x_min"] > frame_width * 0.6
+    return {
+        "x": round(box["x_min"], 2),
+        "y": round(box["y_min"], 2),
+        "width": round(box["x_max"] - box["x_min"], 2),
+        "height": round(box["y_max"] - box["y_min"], 2),
+        "text_x": round(box["x_max"] if is_right else box["x_min"], 2),
+        "text_y": round(max(box["y_min"] - font * 0.25, font), 2),
+        "anchor": "end" if is_right else "start",
+        "text": f"{instance['label']} {instance['score']:.2f}" if is_named else "",
+        "colour": look[0],
+        "dashes": look[1],
+    }
