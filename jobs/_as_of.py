@@ -21,6 +21,7 @@ _ALLOWED = (
     "allowed is a time (2026-11-22, 2026-11-22T03:00, 2026-11-22T03:00:05+01:00; UTC where it names no zone), the id "
     "of a run (`visionlake runs` lists them), or versions of tables (frames=12,detections=7)"
 )
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COMMITS = 100
 _STEPS = 200  # commits of `waves` among which a run's own are sought
 _COARSE = timedelta(seconds=2)  # some stores know the times of files to the second only
@@ -120,7 +121,7 @@ class Moment:
 
 def _version_at(now: Lake, name: str, time: datetime) -> int | None:
     """The newest version that was committed by then, or None where the table is younger."""
-    at_ms = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    at_ms = (time - _EPOCH) // timedelta(milliseconds=1)
     limit = _COMMITS
     while True:
         commits = now.commits(name, limit=limit)
@@ -147,16 +148,17 @@ def _end_of(now: Lake, run_id: str) -> tuple[datetime, dict[str, int]]:
         raise UsageError(f"as of {run_id!r}: nothing ran in lake {now.uri} yet")
     waves = now.table("waves")
     mine = waves.where(F.col("run_id") == run_id)
+    at = F.col("finished_at")
+    own = F.max(F.when(F.col("status") != "superseded", at))  # a later run says that a wave is superseded
     # As a number: a timestamp comes to Python in the zone of this machine.
-    (ended,) = mine.agg(F.unix_micros(F.max("finished_at")).alias("at_us")).collect()
+    (ended,) = mine.agg(F.unix_micros(F.coalesce(own, F.max(at))).alias("at_us")).collect()
     if ended["at_us"] is None:
         newest = waves.groupBy("run_id").agg(F.max("finished_at").alias("at")).orderBy(F.desc("at")).limit(5).collect()
         there = ", ".join(row["run_id"] for row in newest)
         raise UsageError(f"as of {run_id!r}: no such run wrote a wave; the latest that did are {there}")
     outputs = mine.select(F.explode("outputs").alias("output")).groupBy("output.table")
     written = outputs.agg(F.max("output.version").alias("version")).collect()
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ended["at_us"])
-    return time, {row["table"]: row["version"] for row in written}
+    return _EPOCH + timedelta(microseconds=ended["at_us"]), {row["table"]: row["version"] for row in written}
 
 
 def _last_row_of(now: Lake, run_id: str, time: datetime) -> int:
@@ -165,6 +167,8 @@ def _last_row_of(now: Lake, run_id: str, time: datetime) -> int:
 
     before = _version_at(now, "waves", time - _COARSE)
     first, head = 0 if before is None else before, now.version("waves")
-    changes = now.changes("waves", first=first, last=min(head, first + _STEPS)).where(F.col("run_id") == run_id)
-    (found,) = changes.agg(F.max("_commit_version").alias("version")).collect()
+    changes = now.changes("waves", first=first, last=min(head, first + _STEPS))
+    is_until_then = F.unix_micros("finished_at") <= (time - _EPOCH) // timedelta(microseconds=1)
+    mine = changes.where((F.col("run_id") == run_id) & is_until_then & (F.col("_change_type") != "update_preimage"))
+    (found,) = mine.agg(F.max("_commit_version").alias("version")).collect()
     return head if found["version"] is None else found["version"]
