@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from visionlake.udfs.draw_boxes import COLOURS
 
@@ -14,8 +14,18 @@ _CELL_PX, _TEXT_PX = (340, 227), 12  # of a picture and of its labels, as a desk
 _DASHES = ("", "6 3", "2 2", "8 2 2 2")
 
 Frame = Mapping[str, Any]
-Style = Callable[[str, str], tuple[str, str]]
-"""Colour and dashes of a box, by model and label."""
+
+
+class Look(NamedTuple):
+    """How a box is drawn: its line, and whether its name stands below it."""
+
+    colour: str
+    dashes: str
+    is_named_below: bool = False
+
+
+Style = Callable[[str, str], Look]
+"""How a box of a model with a label is drawn."""
 
 
 def pictures_by_label(frames: Sequence[Frame]) -> list[dict[str, Any]]:
@@ -23,18 +33,18 @@ def pictures_by_label(frames: Sequence[Frame]) -> list[dict[str, Any]]:
     models = sorted({row["model_id"] for frame in frames for row in frame["labels"]})
     labels = sorted({i["label"] or "" for frame in frames for row in frame["labels"] for i in row["instances"] or ()})
 
-    def style(model: str, label: str) -> tuple[str, str]:
-        return COLOURS[labels.index(label) % len(COLOURS)], _DASHES[models.index(model) % len(_DASHES)]
+    def style(model: str, label: str) -> Look:
+        return Look(COLOURS[labels.index(label) % len(COLOURS)], _DASHES[models.index(model) % len(_DASHES)])
 
     return [picture(frame, style) for frame in frames]
 
 
 def pictures_by_model(frames: Sequence[Frame], models: Sequence[str]) -> list[dict[str, Any]]:
-    """The frames with a colour and dashes for each of the models."""
+    """The frames with a colour and dashes for each of the models; every other one names its boxes below them."""
 
-    def style(model: str, label: str) -> tuple[str, str]:
+    def style(model: str, label: str) -> Look:
         place = models.index(model)
-        return COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)]
+        return Look(COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)], is_named_below=place % 2 == 1)
 
     return [picture(frame, style) for frame in frames]
 
@@ -48,7 +58,7 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
         _box(
             instance,
             look=style(row["model_id"], instance["label"] or ""),
-            frame_width=frame["width_px"],
+            size=(frame["width_px"], frame["height_px"]),
             font=font,
             is_named=place < _MAX_NAMED,
         )
@@ -81,19 +91,20 @@ def _found(instances: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _box(
-    instance: Mapping[str, Any], *, look: tuple[str, str], frame_width: int, font: int, is_named: bool
+    instance: Mapping[str, Any], *, look: Look, size: tuple[int, int], font: int, is_named: bool
 ) -> dict[str, Any]:
     box = instance["box"]
-    is_right = box["x_min"] > frame_width * 0.6
+    is_right = box["x_min"] > size[0] * 0.6
+    above, below = max(box["y_min"] - font * 0.25, font), min(box["y_max"] + font, size[1] - font * 0.25)
     return {
         "x": round(box["x_min"], 2),
         "y": round(box["y_min"], 2),
         "width": round(box["x_max"] - box["x_min"], 2),
         "height": round(box["y_max"] - box["y_min"], 2),
         "text_x": round(box["x_max"] if is_right else box["x_min"], 2),
-        "text_y": round(max(box["y_min"] - font * 0.25, font), 2),
+        "text_y": round(below if look.is_named_below else above, 2),
         "anchor": "end" if is_right else "start",
         "text": f"{instance['label']} {instance['score']:.2f}" if is_named else "",
-        "colour": look[0],
-        "dashes": look[1],
+        "colour": look.colour,
+        "dashes": look.dashes,
     }
