@@ -20,9 +20,9 @@ _COUNTS = ("A", "B", "matched", "moved", "missed", "extra", "agreement")
 def print_diff(console: Console, diff: LabelDiff, *, source: str) -> None:
     """The classes, the worst frames, and how to look at one. `source` names the lake as commands take it."""
     for name, model, alone in (("A", diff.model_a, diff.frames_only_a), ("B", diff.model_b, diff.frames_only_b)):
-        _print(console, f"{name} = {model}" + (f" ({alone:,} frames that only it looked at)" if alone else ""))
+        _print(console, f"{name} = {model}" + (f" (frames that only it looked at: {alone:,})" if alone else ""))
     rule = f"boxes go together from IoU {diff.iou:g} on, and below {diff.moved:g} they have moved"
-    _print(console, f"{diff.frames:,} frames that both looked at; {rule}")
+    _print(console, f"Frames that both looked at: {diff.frames:,}; {rule}")
     if not diff.frames:
         return
     console.print()
