@@ -49,7 +49,7 @@ def parts_of(rows: DataFrame, *, media: DataFrame, sources: DataFrame, most_task
 
     stream = Window.partitionBy("media_id", "stream_index")
     own_times = (F.col("pts_source") == "container") & (F.col("pts_offset") == 0)
-    is_seekable = F.coalesce(F.bool_and(own_times).over(stream), F.lit(False))
+    is_seekable = F.bool_and(F.coalesce(own_times, F.lit(False))).over(stream)
     place = F.row_number().over(stream.orderBy("pts")) - 1
     cut = rows.withColumns({"is_seekable": is_seekable, "_place": place})
     slices = F.when(F.col("is_seekable"), F.floor(F.col("_place") / FRAMES_PER_PART)).otherwise(0)
@@ -67,8 +67,8 @@ def with_pictures(lake: Lake, rows: DataFrame, *, max_pixels: int) -> DataFrame:
     from visionlake.udfs.frame_types import Limits
     from visionlake.udfs.frames_again import fill_images
 
-    kinds = lake.table("media").select("media_id", "kind")
-    places = with_places(rows.join(kinds, "media_id", "left"), lake.table("sources"))
+    kinds, sources = lake.table("media").select("media_id", "kind"), lake.now.table("sources")
+    places = with_places(rows.join(kinds, "media_id", "left"), sources)
     schema = frames.TABLE.arrow_schema()
     work = partial(fill_images, schema=schema, limits=Limits(max_pixels=max_pixels))
     return places.mapInArrow(work, frames.TABLE.ddl)

@@ -48,7 +48,8 @@ def audit(
     from pyspark.sql import functions as F
 
     readable = _readable(stage, staged)
-    split = [split_rows(table, readable, wave) for table in tables_with_manifest(stage, staged)]
+    given = ("input_version",) if stage.gather else ()
+    split = [split_rows(table, readable, wave, given=given) for table in tables_with_manifest(stage, staged)]
     errors = staged.where(F.col("error.reason").isNotNull()) if "error" in staged.columns else None
     counts = count_rows(stage, staged, split)
     outputs = tuple(without_duplicates(stage, part, counts) for part in split)

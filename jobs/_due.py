@@ -146,7 +146,7 @@ class _Search:
 
     def _look(self, begin: _Begin) -> Due:
         progress = begin.progress
-        rows = self.lake.table(progress.table, version=progress.version)
+        rows = after_last(self.stage, self.lake.table(progress.table, version=progress.version), progress)
         changed = self._changed(begin)
         due = after_last(self.stage, self._due_keys(rows, changed, begin), progress).persist()
         try:
@@ -166,7 +166,8 @@ class _Search:
 
         every = selected(rows, self.select, self.lake).withColumn("_there", F.lit(True))
         for others in (self._labels(), changed):
-            every = every if others is None else every.join(others, self.keys, "full_outer")
+            if others is not None:
+                every = every.join(after_last(self.stage, others, begin.progress), self.keys, "full_outer")
         bad = self._quarantined()
         every = every if bad is None else every.join(bad, joined_key(self.keys) == F.col("_input_key"), "left")
         for name in ("_there", "_selected", "_labelled", "_own", "_bad"):

@@ -249,7 +249,8 @@ def _add_origins(lake: Lake, media_id: str, rows: Sequence[dict[str, Any]]) -> N
         key = detections.TABLE.key if "model_id" in row else frames.TABLE.key
         written.append(
             Written(
-                table=table, key={name: row[name] for name in key}, input_version=row.get("input_version"),
+                table=table, input_table="frames" if "model_id" in row else "media",
+                key={name: row[name] for name in key}, input_version=row.get("input_version"),
                 producer=row.get("model_id"), run_id=row.get("run_id"),
             )
         )  # fmt: skip

@@ -18,6 +18,7 @@ from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.detector_types import Backend, DetectOptions, Precision
+from visionlake.udfs.frame_types import Limits
 from visionlake.udfs.uris import to_uri
 
 from ._again import parts_of
@@ -85,6 +86,13 @@ class LabelConfig(StageConfig):
         None, affects_output=False, description="classes, aliases and what to drop; unset: [ontology], or as the model"
     )
     max_pixels: int = setting(89_478_485, affects_output=False, gt=0, description="pixels of a stored picture")
+    decoder_memory_mib: int = setting(
+        1024, affects_output=False, gt=0, description="memory of a decoder of frames by reference, plus a frame"
+    )
+    decoder_stall_s: float = setting(
+        60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
+    )
+    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one part of a media")
     batch_limit_s: float = setting(
         120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
     )
@@ -118,6 +126,15 @@ class LabelConfig(StageConfig):
     def _without_secrets(self, value: str | None) -> str | None:
         """Records and what is printed hold no password."""
         return value and address_without_secrets(value)
+
+    def limits(self) -> Limits:
+        """The bounds of a decoder of frames by reference."""
+        return Limits(
+            memory_mib=self.decoder_memory_mib,
+            stall_s=self.decoder_stall_s,
+            wall_s=self.decoder_wall_s,
+            max_pixels=self.max_pixels,
+        )
 
     def options(self) -> DetectOptions:
         """The settings as backends take them."""
@@ -204,7 +221,8 @@ def label_frames(inputs: Mapping[str, DataFrame], config: LabelConfig, *, found:
 
     columns = [*frames.TABLE.pick(*KEY), *found]
     rows, knows_media = inputs["frames"], {"media", "sources"} <= {*inputs}
-    counted = rows.agg(F.count("*").alias("all"), F.count("image").alias("stored")).collect()[0]
+    # By the format: the pictures need not be read for it.
+    counted = rows.agg(F.count("*").alias("all"), F.count("image_format").alias("stored")).collect()[0]
     stored = counted["stored"] if knows_media else counted["all"]
     partitions = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
 
@@ -213,13 +231,13 @@ def label_frames(inputs: Mapping[str, DataFrame], config: LabelConfig, *, found:
 
     results = []
     if stored or not counted["all"]:
-        pictures = rows.where("image IS NOT NULL") if stored < counted["all"] else rows
+        pictures = rows.where("image_format IS NOT NULL") if stored < counted["all"] else rows
         # By key: round robin would sort all pictures first.
         dealt = pictures.select(*KEY, "image").repartition(tasks(stored), *KEY)
         results.append(evaluate(dealt, config, columns=columns))
     if stored < counted["all"]:
         parts = parts_of(
-            rows.where("image IS NULL"),
+            rows.where("image_format IS NULL"),
             media=inputs["media"],
             sources=inputs["sources"],
             most_tasks=tasks(counted["all"] - stored),
@@ -244,10 +262,9 @@ def evaluate_again(parts: DataFrame, config: LabelConfig, *, columns: Sequence[C
     """The same of frames by reference, in `parts` (see `parts_of`); the columns are the key and what is found."""
     from visionlake.jobs._workers import sharing
     from visionlake.udfs.detect_objects import detect_again
-    from visionlake.udfs.frame_types import Limits
 
     schema = arrow_schema({column.name: column.type for column in columns} | {"error": ERROR_TYPE})
-    work = partial(detect_again, schema=schema, limits=Limits(max_pixels=config.max_pixels), **_model(config))
+    work = partial(detect_again, schema=schema, limits=config.limits(), **_model(config))
     work = partial(on_own_gpu, work=work, options=config.options())
     with sharing(parts.sparkSession, _imports(config)):
         return parts.mapInArrow(work, _ddl(columns))

@@ -65,6 +65,11 @@ class Lake:
         return f"Lake({self.uri!r})" if self.as_of is None else f"Lake({self.uri!r}, as_of={self.as_of.text!r})"
 
     @property
+    def now(self) -> Lake:
+        """The lake as it is, where this one is as it was."""
+        return self if self.as_of is None else Lake(self.uri, spark=self.spark)
+
+    @property
     def local_folder(self) -> Path | None:
         """The lake's folder where it lies on this machine's disk, else None."""
         return None if self.in_catalog or _URI.match(self.uri) else Path(self.uri)

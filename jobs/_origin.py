@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from visionlake.errors import UsageError
-
+from ._lake import read_errors
 from ._record import DONE
 
 if TYPE_CHECKING:
@@ -23,13 +22,18 @@ if TYPE_CHECKING:
     from ._lake import Lake
 
 _PUBLISHED = ("published", "released")
+_SETTINGS = ("mode", "settings_digest", "config")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A row of a table, by its key, with what it says itself of its origin; None where it says nothing."""
+    """A row of a table, by its key, with what it says itself of its origin; None where it says nothing.
+
+    `input_version` is a version of `input_table`: of frames in a fusion's row, too, which reads other labels.
+    """
 
     table: str
+    input_table: str
     key: Mapping[str, Any]
     input_version: int | None
     producer: str | None = None
@@ -60,20 +64,27 @@ def _covering(waves: DataFrame, media_id: str) -> DataFrame:
     in_order = Window.partitionBy("stage", "producer").orderBy("sequence")
     so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     now, before = F.get("inputs", F.lit(0)), F.col("_before")
+    # A look under other settings begins anew, at whatever version.
+    is_alike = reduce(
+        lambda one, other: one & other, (F.col(name).eqNullSafe(F.lag(name).over(in_order)) for name in _SETTINGS)
+    )
     goes_on = (
         ~before["is_complete"]
+        & F.col("_alike")
         & before["table_id"].eqNullSafe(now["table_id"])
         & before["version"].eqNullSafe(now["version"])
         & (now["last_key"] > before["last_key"])
     )
     is_replay = now.eqNullSafe(before)  # progress stays where it was
     is_as_far = is_replay | now["last_key"].isNull() | (now["last_key"] >= media_id)
-    done = waves.where(F.col("status").isin(*DONE)).withColumn("_before", F.lag(now).over(in_order))
+    done = waves.where(F.col("status").isin(*DONE)).withColumns(
+        {"_before": F.lag(now).over(in_order), "_alike": is_alike}
+    )
     done = done.withColumn("_pass", F.sum(F.when(goes_on, 0).otherwise(1)).over(so_far))
     done = done.where(is_as_far & (F.col("rows_in") > 0))
     first = Window.partitionBy("stage", "producer", "_pass").orderBy("sequence")
     done = done.withColumn("_place", F.row_number().over(first)).where("_place = 1")
-    return done.drop("_before", "_pass", "_place")
+    return done.drop("_before", "_alike", "_pass", "_place")
 
 
 def _fits(row: Written) -> Column:
@@ -81,8 +92,10 @@ def _fits(row: Written) -> Column:
     from pyspark.sql import functions as F
 
     fits = F.exists("outputs", lambda output: output["table"] == row.table)
+    parent = F.get("inputs", F.lit(0))
+    is_other = parent["table"] != row.input_table
     for found, said in (
-        (F.get("inputs", F.lit(0))["version"], row.input_version),
+        (F.when(is_other, F.lit(row.input_version)).otherwise(parent["version"]), row.input_version),
         (F.col("producer"), row.producer),
         (F.col("run_id"), row.run_id),
     ):
@@ -93,8 +106,9 @@ def _fits(row: Written) -> Column:
 def _is_of(wave: Mapping[str, Any], row: Written) -> bool:
     """The same of a wave that is here."""
     said = (row.input_version, row.producer, row.run_id)
-    parent = (wave["inputs"] or [{"version": None}])[0]
-    found = (parent["version"], wave["producer"], wave["run_id"])
+    parent = (wave["inputs"] or [{"table": None, "version": None}])[0]
+    version = parent["version"] if parent["table"] == row.input_table else row.input_version
+    found = (version, wave["producer"], wave["run_id"])
     agrees = all(one in (None, other) for one, other in zip(said, found, strict=True))
     return agrees and _version(wave, row.table) is not None
 
@@ -105,7 +119,6 @@ def _version(wave: Mapping[str, Any], table: str) -> int | None:
 
 def _told_apart(lake: Lake, row: Written, waves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The one of the waves that wrote the row; all of them where the change feed is gone."""
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     if len(waves) < 2:
@@ -116,7 +129,7 @@ def _told_apart(lake: Lake, row: Written, waves: list[dict[str, Any]]) -> list[d
         mine = reduce(lambda one, other: one & other, (F.col(name) == value for name, value in row.key.items()))
         written = feed.where(mine & F.col("_change_type").isin("insert", "update_postimage"))
         (last,) = written.agg(F.max("_commit_version").alias("version")).collect()
-    except (PySparkException, UsageError):
+    except read_errors():
         return waves
     # A wave whose table was written by an attempt that was killed bears a version at or after that.
     pairs = sorted(zip(versions, range(len(waves)), strict=True))

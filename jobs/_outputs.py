@@ -10,7 +10,7 @@ from visionlake.expectations._table import Table
 from ._audit import Audit, unread_parents
 from ._feed import CHANGED_AT, joined_key, seen_versions
 from ._lake import Lake
-from ._publish import Scope, publish
+from ._publish import AWAY, Scope, publish
 from ._record import Wave
 from ._split import Output
 from ._stage import Stage
@@ -102,7 +102,7 @@ def _replaced(stage: Stage, audited: Audit, *, rows: DataFrame, parents: DataFra
     if away is None or not stage.unreadable & {*audited.reasons}:
         return keys
     key = list(stage.key_of_parent)
-    read = keys.join(F.broadcast(away), key, "left_anti")
     if not changed_at:
-        return read
-    return read.unionByName(keys.where(F.col(CHANGED_AT).isNotNull()).join(F.broadcast(away), key, "left_semi"))
+        return keys.join(F.broadcast(away), key, "left_anti")
+    marked = keys.join(F.broadcast(away.withColumn(AWAY, F.lit(True))), key, "left")
+    return marked.where(F.col(AWAY).isNull() | F.col(CHANGED_AT).isNotNull())

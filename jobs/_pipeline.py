@@ -189,7 +189,10 @@ def _observe(observer: Observer, settings: Settings, lake: Lake, pipeline: Pipel
 def _with_model_ids(observer: Observer, settings: Settings, pipeline: Pipeline) -> Settings:
     """The settings with sections of models replaced by their model ids, where they are named."""
     named = {key: getattr(settings, key) or () for key in observer.names_models}
-    ids = model_ids(pipeline.stages, {name for names in named.values() for name in names})
+    ids: dict[str, str] = {}
+    for name in {name for names in named.values() for name in names}:
+        with suppress(ConfigError):  # a model whose files are away: whoever looks says what is missing
+            ids |= model_ids(pipeline.stages, {name})
     return settings.model_copy(update={k: tuple(ids.get(n, n) for n in names) for k, names in named.items() if names})
 
 

@@ -103,6 +103,10 @@ def check_predicate(text: str) -> None:
             _check_call(token, is_field=before == ".")
         elif token.kind in ("word", "quoted") and before != ".":
             _check_word(token, variables)
+        elif token.kind in ("text", "raw") and after in ("(", "."):  # some sessions take it for a name
+            raise ValueError(f"{token.text}{after} is not allowed in a predicate; names stand bare or in `...`")
+        elif token.kind == "text" and before in ("date", "timestamp") and "\\" in token.text:
+            raise ValueError(f"{before} {token.text}: a date is written without backslashes")
         elif token.kind in ("text", "raw") and before in ("date", "timestamp") and _TIMES_OF_ASKING.match(token.value):
             raise ValueError(f"{before} {token.text} gives something else every day; give a date")
     _named(tokens)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 IN_LIST = 200
+AWAY = "_away"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Scope:
     """Which existing rows the published ones replace: those for which `own` holds, with a parent in `parents`.
 
     Where `parents` has `_changed_at`, rows that are not our own go, too, if they saw an older version of their parent
-    and `seen` does not say of their producer that it has looked since: what came out equal was left as it was.
+    and `seen` does not say of their producer that it has looked since: what came out equal was left as it was. Where
+    they also have `_away`, not null for a parent that could not be read, that holds for our own rows, too.
     `pruning` is the column along which the table is clustered, with the values of this wave; `parents` is a frame of
     the parents' key columns as the table has them, or None where nothing is ever deleted. `version` is the input's
     version that the rows saw: what a newer one wrote is left alone, up to `head`, the input's newest (a larger
@@ -88,7 +90,8 @@ def _changes(table: Table, rows: DataFrame, existing: DataFrame, scope: Scope) -
             outdated = F.coalesce(F.col("input_version") < F.col(CHANGED_AT), F.lit(False))
             for producer, version in scope.seen().items():
                 outdated &= (F.col("model_id") != producer) | (F.col(CHANGED_AT) > version)
-            existing = existing.where(scope.own | outdated)
+            own = scope.own & F.col(AWAY).isNull() if AWAY in existing.columns else scope.own
+            existing = existing.where(own | outdated)
     newer = F.lit(False)
     if "input_version" in table.column_names and scope.version is not None:
         newer = F.coalesce(F.col("input_version").between(scope.version + 1, scope.head), F.lit(False))

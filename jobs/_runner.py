@@ -28,6 +28,7 @@ from ._feed import CHANGED_AT, DELETED, Due, find_replays, past_itself
 from ._judge import all_checks
 from ._lake import Lake, read_errors
 from ._outputs import publish_quarantine, publish_tables
+from ._predicate import tables_named
 from ._progress import watch
 from ._publish import near
 from ._quarantine import replay_unread
@@ -45,6 +46,7 @@ from ._record import (
 )
 from ._results import Reporter, StageResult
 from ._sections import why_nothing
+from ._select import predicate_of
 from ._stage import Discovery, Input, Stage, StageConfig
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class StageRun:
         self.total_parents = self.units_done = 0
         self.wave: Wave | None = None
         self._newest: int | None = None
+        self._read: dict[str, int] = {}
         self._staged: tuple[DataFrame, DataFrame] | None = None
 
     def execute(self) -> StageResult:
@@ -143,7 +146,8 @@ class StageRun:
 
         It is marked before any wave of this run says that it saw that change, and stays marked until it was tried.
         """
-        seen = self.history.lookups.items()
+        read = {table.table.name for table in self.stage.inputs[1:]}
+        seen = [(name, version) for name, version in self.history.lookups.items() if name in read]
         if any(self.lake.exists(name) and self.lake.version(name) != version for name, version in seen):
             reasons = self.stage.unreadable
             replay_unread(self.lake, stage=self.stage.name, producer=self.producer, reasons=reasons)
@@ -299,13 +303,12 @@ class StageRun:
         )
 
     def _lookups(self, due: Due, inputs: Sequence[Input]) -> dict[str, int]:
-        """Versions of what the stage reads beside its parents, and of what was asked for what is due.
-
-        A replay reads the newest; what has been asked stays as it was.
-        """
+        """Versions of what the stage reads beside its parents, and of what its predicate has asked, maybe long ago."""
         names = [table.table.name for table in inputs]
-        newest = {name: self.lake.version(name) for name in names if self.lake.exists(name)}
-        return {**due.lookups, **newest} if due.mode == "replay" else {**newest, **due.lookups}
+        self._read = {name: self.lake.version(name) for name in names if self.lake.exists(name)}
+        select = predicate_of(self.stage, self.config)
+        asked = tables_named(select) if select else ()
+        return {**self._read, **{name: version for name, version in due.lookups.items() if name in asked}}
 
     @cached_property
     def _model(self) -> Mapping[str, Any] | None:
@@ -323,8 +326,7 @@ class StageRun:
         )
         _get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
-        read = {i.table.name for i in self.stage.inputs[1:]}
-        lookups = {t: self.lake.table(t, version=v) for t, v in wave.lookups.items() if t in read}
+        lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
         with watch(self.lake.spark, self._on_progress(wave)):
             written = _staging.write_part(self.lake, wave, "rows", rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,11 @@ def tables_with_manifest(stage: Stage, staged: DataFrame) -> list[Table]:
     return tables
 
 
-def split_rows(table: Table, staged: DataFrame, wave: Wave) -> Split:
-    """The table's rows with `_reason`: the first rule that a row breaks, null for a good row."""
+def split_rows(table: Table, staged: DataFrame, wave: Wave, *, given: Collection[str] = ()) -> Split:
+    """The table's rows with `_reason`: the first rule that a row breaks, null for a good row.
+
+    Volatile columns in `given` are as the stage has them; the others are filled here.
+    """
     from pyspark.sql import functions as F
 
     single = table.name not in staged.columns
@@ -70,7 +73,7 @@ def split_rows(table: Table, staged: DataFrame, wave: Wave) -> Split:
         "input_version": F.lit(wave.progress.version).cast("bigint"),
         "run_id": F.lit(wave.run_id),
     }
-    wanted = {c.name for c in table.columns if c.volatile} - ({*staged.columns} if single else set())
+    wanted = {c.name for c in table.columns if c.volatile} - {*given}
     rows = rows.withColumns({name: value for name, value in filled.items() if name in wanted})
     broken = [_broken(rule) for rule in (*key_rules(table), *table.rules)]
     reason = F.coalesce(*broken) if broken else F.lit(None).cast("string")

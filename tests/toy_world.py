@@ -43,7 +43,8 @@ class World:
         rows = [
             {
                 "media_id": name, "stream_index": 0, "pts": pts, "time_base_num": 1, "time_base_den": 10,
-                "width_px": 40, "height_px": 20, "image": image or picture(value + pts), "brightness": float(value),
+                "width_px": 40, "height_px": 20, "image": image or picture(value + pts), "image_format": "png",
+                "brightness": float(value),
             }
             for name in media
             for pts in range(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from math import isclose
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -17,7 +18,9 @@ from .frame_types import Frame, FrameError, FrameOptions, Limits
 from .stills import fitted_size
 
 Known = Mapping[str, Any]
-_LOOK = ("width_px", "height_px", "brightness", "contrast", "sharpness", "phash")
+_MEASURES = ("brightness", "contrast", "sharpness")
+_ROUNDING = 1e-6  # of measures that other versions of libraries compute
+_OTHER_PICTURE_BITS = 12  # of the 64 of two hashes; other conversions of colour change a few
 
 
 def frames_again(part: Known, *, limits: Limits) -> Iterator[tuple[int, Image.Image | MediaError]]:
@@ -36,6 +39,8 @@ def frames_again(part: Known, *, limits: Limits) -> Iterator[tuple[int, Image.Im
     for start in ("keyframe", "start") if part["is_seekable"] else ("start",):
         try:
             for pts, found in _decoded(part, [*waiting.values()], start, limits):
+                if pts not in waiting:  # what comes after it claims the same time
+                    continue
                 if start == "keyframe" and (isinstance(found, FrameError) or not _is_same(found, waiting[pts])):
                     break
                 known = waiting.pop(pts)
@@ -80,7 +85,11 @@ def _by_size(frames: Iterable[Known]) -> dict[tuple[int, bool], set[int]]:
 
 
 def _is_same(found: Frame, known: Known) -> bool:
-    return all(getattr(found, name) == known[name] for name in _LOOK)
+    """Whether a frame looks as it did, to the last pixel."""
+    if (found.width_px, found.height_px, found.phash) != (known["width_px"], known["height_px"], known["phash"]):
+        return False
+    pairs = [(getattr(found, name), known[name]) for name in _MEASURES]
+    return all(a == b or (None not in (a, b) and isclose(a, b, rel_tol=_ROUNDING)) for a, b in pairs)
 
 
 def _picture(found: Frame | FrameError, known: Known) -> Image.Image | MediaError:
@@ -90,6 +99,11 @@ def _picture(found: Frame | FrameError, known: Known) -> Image.Image | MediaErro
     if size != before or found.image is None:
         text = "{} x {} pixels when it was extracted, and {} x {} now: extract frames again".format(*before, *size)
         return MediaError("frame_differs", f"the frame had {text}")
+    if found.phash and known["phash"]:
+        differing = (int(found.phash, 16) ^ int(known["phash"], 16)).bit_count()
+        if differing > _OTHER_PICTURE_BITS:
+            text = "the media shows another picture at that time than when it was extracted: ingest it again"
+            return MediaError("frame_differs", text)
     return Image.frombytes("RGB", size, found.image)
 
 

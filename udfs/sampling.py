@@ -32,6 +32,10 @@ class Sampler:
     wanted: Collection[int] | None = None
     kept: int = 0
     _next_point: int = field(default=0, init=False)
+    _last_wanted: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._last_wanted = max(self.wanted or (), default=0)
 
     @property
     def is_done(self) -> bool:
@@ -56,6 +60,6 @@ class Sampler:
         if options.start_s is not None and elapsed_s < options.start_s:
             return "skip"
         if self.wanted is not None and pts not in self.wanted:
-            return "skip" if pts < max(self.wanted, default=pts) else "stop"
+            return "skip" if pts < self._last_wanted else "stop"
         self.kept += 1
         return "keep"

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ._boxes import TINY, areas, concatenate, overlaps, take
 from ._errors import MediaError
+from ._halving import in_halves
 from ._tiles import View, views_of
 from .detector_types import Backend, Batched, DetectOptions, Detector, Instances
 from .fusion import gather, greedy_merging, nms, weighted_boxes_fusion
@@ -121,7 +122,8 @@ class ManyViews:
             yield from self._detected(alike)
 
     def _detected(self, alike: Sequence[tuple[int, View, Batched]]) -> Iterator[tuple[int, View, Instances]]:
-        found = self._inner.detect([prepared for *_, prepared in alike])
+        # Here, too: tiles of one picture are a batch of their own, of which the caller knows nothing.
+        found, _ = in_halves(self._inner.detect, [prepared for *_, prepared in alike])
         for (place, view, _), instances in zip(alike, found, strict=True):
             yield place, view, instances
 

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +196,13 @@ def show(
 @click.argument("names", nargs=-1, required=True, metavar="[PIPELINE] MEDIA [PTS] [MODEL]")
 @_LAKE
 @click.option("--pts", type=int, metavar="N", help="The same as PTS; by default the frame with most objects.")
-@click.option("--at", "at_s", type=float, metavar="S", help="Instead of PTS: the frame nearest to that second.")
+@click.option(
+    "--at",
+    "at_s",
+    type=float,
+    metavar="S",
+    help="Instead of PTS: the frame nearest to that pts_s, in seconds of the file's clock.",
+)
 @click.option("--stream", type=click.IntRange(min=0), default=0, show_default=True, help="Of this stream.")
 @click.option("--model", metavar="NAME", help="The same as MODEL: a section's name, or how an id begins; else all.")
 @_AS_OF
@@ -275,9 +281,8 @@ def diff_labels(
     if as_json:
         print_json(found.as_dict())
     else:
-        print_diff(
-            make_console(), found, source=shlex.quote(pipeline) if pipeline else f"--lake {shlex.quote(uri or '')}"
-        )
+        source = shlex.quote(pipeline) if pipeline else f"--lake {shlex.quote(uri or '')}"
+        print_diff(make_console(), found, source=source + (f" --as-of {shlex.quote(as_of)}" if as_of else ""))
 
 
 @click.group()
@@ -437,7 +442,10 @@ def _table_line(lake: Lake, name: str) -> dict[str, Any]:
 
 
 def _time(value: object) -> str:
-    return value.isoformat(sep=" ", timespec="seconds") if isinstance(value, datetime) else str(value)[:19]
+    """In UTC, as --as-of takes it: Spark gives times in the zone of this machine."""
+    if not isinstance(value, datetime):
+        return str(value)[:19]
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
 
 
 def _show(found: Any, lines: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:

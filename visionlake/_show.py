@@ -41,6 +41,11 @@ def write_picture(
     pts = find_pts(frames, labels, pts)
     frame = with_pictures(lake, frames.where(f"pts = {pts}"), max_pixels=_MAX_PIXELS).collect()[0]
     found = [] if labels is None else labels.where(f"pts = {pts}").orderBy("model_id").collect()
+    if frame["image"] is None and frame["image_format"] is None:
+        raise UsageError(
+            f"the frame at pts {pts} is stored without a picture, and its media cannot be decoded again: it is not "
+            "where ingest saw it last, or is another one now; run ingest_media again"
+        )
     try:
         picture = open_stored(frame["image"], max_pixels=_MAX_PIXELS)
     except MediaError as error:

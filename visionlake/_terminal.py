@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -98,8 +99,13 @@ def print_pairs(console: Console, pairs: Iterable[tuple[str, Any]], *, indent: i
 
 def print_json(value: Any) -> None:
     """A value as JSON, for other programs; ASCII, so that it passes any pipe."""
-    json.dump(value, sys.stdout, default=str, indent=2)
+    json.dump(value, sys.stdout, default=_in_words, indent=2)
     sys.stdout.write("\n")
+
+
+def _in_words(value: Any) -> str:
+    """What JSON has no kind for; times in UTC, where Spark gives them in the zone of this machine."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _laid_out(value: object) -> Text:
