@@ -84,13 +84,8 @@ def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History
 
     if stage.discover or history.progress is None or not lake.exists("quarantine"):
         return None
-    marked = (
-        lake.table("quarantine")
-        .where((F.col("stage") == stage.name) & (F.col("producer") == producer))
-        .where(F.col("replay_requested_at").isNotNull())
-        .select(F.col("input_key").alias("_input_key"))
-        .distinct()
-    )
+    marked = _quarantined(stage, lake, producer).where(F.col("replay_requested_at").isNotNull())
+    marked = marked.select("_input_key").distinct()
     if marked.isEmpty():
         return None
     rows = lake.table(stage.inputs[0].table.name)
@@ -98,6 +93,14 @@ def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History
     parents = stage.gather(_looked_at(stage, config, rows), config) if stage.gather else rows
     parents = parents.withColumn(DELETED, F.lit(False))
     return Due(parents=parents, mode="replay", progress=history.progress, lookups=history.lookups)
+
+
+def _quarantined(stage: Stage, lake: Lake, producer: str) -> DataFrame:
+    """The rows of a producer in quarantine, the key of their parent as `_input_key`."""
+    from pyspark.sql import functions as F
+
+    is_own = (F.col("stage") == stage.name) & (F.col("producer") == producer)
+    return lake.table("quarantine").where(is_own).withColumnRenamed("input_key", "_input_key")
 
 
 def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progress) -> Progress:
@@ -202,16 +205,25 @@ def _gathered(
     producer: str,
     among: DataFrame | None = None,
 ) -> DataFrame:
-    """Parents that are made of several rows each, and as deleted those that only rows of our own still know."""
+    """Parents that are made of several rows each, and as deleted those that only rows of our own still know.
+
+    `among` has the keys of those that are asked for, where not all are; of these, rows in quarantine are known as well.
+    """
     from pyspark.sql import functions as F
 
     assert stage.gather is not None
     keys = list(stage.key_of_parent)
     rows = _looked_at(stage, config, lake.table(progress.table, version=progress.version))
     own = lake.table(progress.table).where(F.col("model_id") == producer).select(*keys)
-    if among is not None:
-        rows, own = (part.join(among.select(*keys), keys, "left_semi") for part in (rows, own))
-    parents = stage.gather(rows, config)
+    if among is None:
+        parents = stage.gather(rows, config)
+    else:
+        asked = among.select(*keys)
+        parents = stage.gather(rows.join(asked, keys, "left_semi"), config)
+        own = own.select(joined_key(keys).alias("_input_key"))
+        if lake.exists("quarantine"):
+            own = own.unionByName(_quarantined(stage, lake, producer).select("_input_key"))
+        own = asked.join(own, joined_key(keys) == F.col("_input_key"), "left_semi")
     gone = own.join(parents.select(*keys), keys, "left_anti").withColumn(DELETED, F.lit(True))
     return parents.withColumn(DELETED, F.lit(False)).unionByName(gone, allowMissingColumns=True)
 

@@ -263,7 +263,8 @@ class StageRun:
 
     def _is_behind(self, due: Due) -> bool:
         """Whether this is the rest of what an interrupted run had begun, and its input has changed since."""
-        return None not in (due.progress.version, self._newest) and due.progress.version != self._newest
+        version, newest = due.progress.version, self._newest
+        return version is not None and newest is not None and version < newest
 
     def _cut(self, due: Due) -> Cut:
         left = self._left() if self.limit else None

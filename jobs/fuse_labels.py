@@ -102,8 +102,8 @@ def gather(rows: DataFrame, config: Config) -> DataFrame:
     """The frames that every source has looked at, with the row of each."""
     from pyspark.sql import functions as F
 
-    found = rows.groupBy(*KEY).agg(F.collect_list(F.struct(*_SEEN)).alias("labels"), F.count("*").alias("_looks"))
-    return found.where(F.col("_looks") == len(config.sources)).drop("_looks")
+    looks, labels = F.count_distinct("model_id").alias("_looks"), F.collect_list(F.struct(*_SEEN)).alias("labels")
+    return rows.groupBy(*KEY).agg(labels, looks).where(F.col("_looks") == len(config.sources)).drop("_looks")
 
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:

@@ -201,7 +201,7 @@ def show(
     "at_s",
     type=float,
     metavar="S",
-    help="Instead of PTS: the frame nearest to that pts_s, in seconds of the file's clock.",
+    help="Instead of PTS: the frame with the nearest pts_s.",
 )
 @click.option("--stream", type=click.IntRange(min=0), default=0, show_default=True, help="Of this stream.")
 @click.option("--model", metavar="NAME", help="The same as MODEL: a section's name, or how an id begins; else all.")

@@ -115,12 +115,12 @@ def assert_is_the_same(options: DetectOptions, inner: DetectOptions) -> None:
 def test_facts_name_the_version_and_the_licence_of_its_tag_or_card(
     grid: DetectOptions, registry: Registry, tmp_path: Path
 ) -> None:
-    options = registry.add("parts", copied(grid, tmp_path / "plain"), alias="champion")
+    options = registry.add("told", copied(grid, tmp_path / "plain"), alias="champion")
     before, info = model_id(options), mlflow.describe(options)
-    assert (info.source, info.registry_version, info.licence) == ("models:/parts/1", "1", None)
+    assert (info.source, info.registry_version, info.licence) == ("models:/told/1", "1", None)
     assert info.card["head"]["kind"] == "yolox" and mlflow.licence(options) is None
     with _mlflow.mlflow_settings():
-        registry.client.set_model_version_tag("parts", "1", "licence", "AGPL-3.0-only")
+        registry.client.set_model_version_tag("told", "1", "licence", "AGPL-3.0-only")
     assert mlflow.licence(options) == "AGPL-3.0-only" and model_id(options) == before
 
 
