@@ -145,7 +145,7 @@ def _status(wave: Mapping[str, Any]) -> str:
 
 
 def _version(table: str, version: int | None) -> str:
-    return table if version is None else f"{table} version {version}"
+    return f"{table}, version unknown" if version is None else f"{table} version {version}"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
