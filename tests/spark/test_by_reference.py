@@ -76,6 +76,7 @@ def test_labels_are_those_of_stored_frames(
     assert {*stored} == {*again} and all(same(stored[key], again[key]) for key in stored)
 
 
+@pytest.mark.long
 def test_media_that_are_away_wait_in_quarantine_until_they_are_back(tmp_path: Path, spark: SparkSession) -> None:
     world = World(tmp_path, spark, videos=1)
     world.run(last="extract_frames")

@@ -123,6 +123,7 @@ def test_frames_that_all_sources_have_seen_are_fused_once(world: Fusing) -> None
     assert world.rows("media_id <> 'c'") == before
 
 
+@pytest.mark.long
 def test_changed_frames_and_labels_renew_their_fused_rows_and_no_others(world: Fusing) -> None:
     world.put("a", "b", count=3)
     world.fuse()

@@ -57,6 +57,7 @@ def world(tmp_path: Path, spark: SparkSession) -> SelectWorld:
     return SelectWorld(tmp_path, spark)
 
 
+@pytest.mark.long
 def test_only_selected_frames_are_looked_at_and_each_once_whatever_becomes_of_the_predicate(world: SelectWorld) -> None:
     world.put("a", "b", value=100, count=3)
     world.put("dark", value=10, count=2)
@@ -96,6 +97,7 @@ def test_a_run_without_a_predicate_is_narrowed_and_widened_again(world: SelectWo
     assert world.seen("toy") == [120, 121, 140, 141, 142] and len(world.rows()) == 8
 
 
+@pytest.mark.long
 def test_what_changes_is_labelled_again_if_it_is_selected_and_loses_its_labels_else(world: SelectWorld) -> None:
     world.put("a", value=100, count=4)
     world.put("gone", value=90, count=2)
