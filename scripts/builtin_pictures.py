@@ -1,4 +1,4 @@
-"""Pictures to train the builtin detector on: crops of generated frames, and objects of such frames before other things.
+"""Pictures to train backend `builtin` on: crops of generated frames, and objects of such frames before other things.
 
 Held-out scenes have backgrounds that no scene for training has. A network that has only seen a few kinds of background
 takes an unknown one for objects; so it is shown as many as a few lines can draw (domain randomisation: Tobin et al.,
@@ -23,21 +23,28 @@ from visionlake.udfs.scenes import SceneFrame, Split, render_scene
 
 SCENE_S = 8.0
 CROP_PX = (384, 256)  # width, height
-MIN_SCALE, MAX_SCALE = 0.55, 1.05  # the backend scales frames of 640 px to 480
+SCALES = (0.55, 1.05)  # the backend scales frames of 640 px to 480
 MIN_VISIBILITY, MIN_KEPT, MIN_SIDE_PX = 0.2, 0.35, 5.0
-_PASTED, _SWAPPED = 0.4, 0.35  # shares of pictures: all pasted together; a frame's objects before another background
+_PASTED, SWAPPED = 0.4, 0.35  # shares of pictures: all pasted together; a frame's objects before another background
 _BILINEAR = Image.Resampling.BILINEAR
 
 Target = dict[str, torch.Tensor]
 Boxes = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.uint8]
+Made = tuple[Image.Image, Boxes, npt.NDArray[np.int64], Masks]
+"""A picture, and of the objects in it boxes (N x 4), positions of labels, and masks (N x height x width): how much of
+each pixel is seen of the object, from 0 to 255."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A frame as JPEG and what is in it: boxes N x 4, positions of labels, seen shares; `mask` is where it is."""
+    """A frame as JPEG and what is in it: boxes N x 4, positions of labels, seen shares.
+
+    `owners` is a PNG that says of each pixel whose it is: the object's place and 1, or 0 for none.
+    """
 
     jpeg: bytes
-    mask: bytes
+    owners: bytes
     boxes: Boxes
     labels: npt.NDArray[np.int64]
     visible: npt.NDArray[np.float32]
@@ -57,15 +64,18 @@ def draw(split: Split, seed: int, index: int, count: int) -> tuple[list[Example]
     times = sorted(rng.uniform(0, SCENE_S) for _ in range(count))
     examples, cut_outs = [], []
     for frame in render_scene(seed=seed, index=index, times_s=times, split=split):
-        jpeg, mask = io.BytesIO(), io.BytesIO()
+        jpeg, png = io.BytesIO(), io.BytesIO()
         Image.fromarray(frame.pixels).save(jpeg, "JPEG", quality=rng.randint(60, 95))
         masks = [decode_mask(thing.mask) for thing in frame.objects]
-        Image.fromarray(np.any([np.zeros(frame.pixels.shape[:2], bool), *masks], axis=0)).save(mask, "PNG")
+        owners = np.zeros(frame.pixels.shape[:2], np.uint8)
+        for place, mask in enumerate(masks):
+            owners[mask] = place + 1
+        Image.fromarray(owners).save(png, "PNG")
         cut_outs += _cut_outs(frame, masks)
         examples.append(
             Example(
                 jpeg=jpeg.getvalue(),
-                mask=mask.getvalue(),
+                owners=png.getvalue(),
                 boxes=np.array([thing.box for thing in frame.objects], np.float32).reshape(-1, 4),
                 labels=np.array([thing.label_id for thing in frame.objects], np.int64),
                 visible=np.array([thing.visibility for thing in frame.objects], np.float32),
@@ -89,49 +99,68 @@ def _cut_outs(frame: SceneFrame, masks: Sequence[npt.NDArray[np.bool_]]) -> list
 
 
 def augmented(
-    example: Example, cut_outs: Sequence[Sequence[CutOut]], rng: random.Random
+    example: Example,
+    cut_outs: Sequence[Sequence[CutOut]],
+    rng: random.Random,
+    *,
+    swapped: float = SWAPPED,
+    scales: tuple[float, float] = SCALES,
 ) -> tuple[npt.NDArray[np.uint8], Target]:
-    """A picture of 384 x 256 px for training, and its boxes and labels. `cut_outs` are by label."""
+    """A picture of 384 x 256 px for training, and its boxes, labels and masks. `cut_outs` are by label.
+
+    Frames are scaled by a factor within `scales`. `swapped` is the share of crops in which other things are behind the
+    objects. A seam of what was there before stays around them, which is of no matter to boxes, and misleads masks.
+    """
     if rng.random() < _PASTED:
-        picture, boxes, labels = _pasted(example, cut_outs, rng)
+        picture, boxes, labels, masks = _pasted(example, cut_outs, rng)
     else:
-        picture, boxes, labels = _cropped(example, rng)
+        picture, boxes, labels, masks = _cropped(example, rng, swapped=swapped, scales=scales)
     if rng.random() < 0.15:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}
+    target = {
+        "boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels), "masks": torch.from_numpy(masks)
+    }  # fmt: skip
     return np.array(_recoloured(picture, rng)), target
 
 
-def _cropped(example: Example, rng: random.Random) -> tuple[Image.Image, Boxes, npt.NDArray[np.int64]]:
+def _cropped(example: Example, rng: random.Random, *, swapped: float, scales: tuple[float, float]) -> Made:
     """A piece of a frame at a random place and scale, maybe mirrored, maybe with another background."""
     frame = Image.open(io.BytesIO(example.jpeg)).convert("RGB")
-    scale = math.exp(rng.uniform(math.log(MIN_SCALE), math.log(MAX_SCALE)))
+    scale = math.exp(rng.uniform(*map(math.log, scales)))
     sides = [round(size / scale) for size in CROP_PX]
     x, y = (round(rng.uniform(min(0, n - side), max(0, n - side))) for n, side in zip(frame.size, sides, strict=True))
     area = (x, y, x + sides[0], y + sides[1])
     picture = frame.crop(area).resize(CROP_PX, _BILINEAR)
-    if rng.random() < _SWAPPED:
-        mask = Image.open(io.BytesIO(example.mask)).convert("L").crop(area).resize(picture.size, _BILINEAR)
-        mask = mask.filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.BoxBlur(rng.uniform(0.5, 1)))
+    owners = np.asarray(Image.open(io.BytesIO(example.owners)).crop(area))
+    if rng.random() < swapped:
+        mask = _share(owners > 0).filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.BoxBlur(rng.uniform(0.5, 1)))
         background = _texture(rng, picture.size)
         if rng.random() < 0.5:
             background = Image.blend(background, picture, rng.uniform(0.1, 0.8))
         picture = Image.composite(picture, background, mask)
-    scales = np.array([size / side for size, side in zip(CROP_PX, sides, strict=True)] * 2, np.float32)
-    boxes = (example.boxes - np.array([x, y, x, y], np.float32)) * scales
+    factors = np.array([size / side for size, side in zip(CROP_PX, sides, strict=True)] * 2, np.float32)
+    boxes = (example.boxes - np.array([x, y, x, y], np.float32)) * factors
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture, owners = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), owners[:, ::-1]
         boxes = np.stack([CROP_PX[0] - boxes[:, 2], boxes[:, 1], CROP_PX[0] - boxes[:, 0], boxes[:, 3]], axis=1)
     inside = boxes.clip(0, np.array(CROP_PX * 2, np.float32))
     sizes, whole = (inside[:, 2:] - inside[:, :2]).clip(0), boxes[:, 2:] - boxes[:, :2]
     kept = (sizes.prod(axis=1) >= MIN_KEPT * whole.prod(axis=1)) & (example.visible >= MIN_VISIBILITY)
     kept &= sizes.min(axis=1, initial=min(CROP_PX)) >= MIN_SIDE_PX
-    return picture, inside[kept], example.labels[kept]
+    masks = [np.asarray(_share(owners == place + 1)) for place in np.flatnonzero(kept)]
+    return picture, inside[kept], example.labels[kept], _stacked(masks)
 
 
-def _pasted(
-    example: Example, cut_outs: Sequence[Sequence[CutOut]], rng: random.Random
-) -> tuple[Image.Image, Boxes, npt.NDArray[np.int64]]:
+def _share(mask: npt.NDArray[np.bool_]) -> Image.Image:
+    """How much of each pixel of a training picture a mask covers."""
+    return Image.fromarray(mask.astype(np.uint8) * 255).resize(CROP_PX, _BILINEAR)
+
+
+def _stacked(masks: Sequence[Masks]) -> Masks:
+    return np.array(masks, np.uint8).reshape(-1, *CROP_PX[::-1])
+
+
+def _pasted(example: Example, cut_outs: Sequence[Sequence[CutOut]], rng: random.Random) -> Made:
     """Objects before a texture or before a frame whose own objects are covered; boxes hold what is seen of each."""
     picture = _texture(rng, CROP_PX) if rng.random() < 0.7 else _emptied(example, rng)
     owners, labels, whole = np.full(CROP_PX[::-1], -1, np.int16), [], []
@@ -157,23 +186,25 @@ def _pasted(
 
 def _seen(
     owners: npt.NDArray[np.int16], labels: Sequence[int], whole: Sequence[int]
-) -> tuple[Boxes, npt.NDArray[np.int64]]:
-    boxes, kept = [], []
+) -> tuple[Boxes, npt.NDArray[np.int64], Masks]:
+    boxes, kept, masks = [], [], []
     for place, label in enumerate(labels):
-        y, x = np.nonzero(owners == place)
+        mask = owners == place
+        y, x = np.nonzero(mask)
         if len(x) < MIN_VISIBILITY * whole[place] or not len(x):
             continue
         box = (x.min(), y.min(), x.max() + 1, y.max() + 1)
         if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE_PX:
             boxes.append(box)
             kept.append(label)
-    return np.array(boxes, np.float32).reshape(-1, 4), np.array(kept, np.int64)
+            masks.append(mask.astype(np.uint8) * 255)
+    return np.array(boxes, np.float32).reshape(-1, 4), np.array(kept, np.int64), _stacked(masks)
 
 
 def _emptied(example: Example, rng: random.Random) -> Image.Image:
     """A piece of a frame in which textures cover its objects."""
     frame = Image.open(io.BytesIO(example.jpeg)).convert("RGB")
-    mask = Image.open(io.BytesIO(example.mask)).convert("L").filter(ImageFilter.MaxFilter(7))
+    mask = Image.open(io.BytesIO(example.owners)).point([0, *[255] * 255]).filter(ImageFilter.MaxFilter(7))
     frame = Image.composite(_texture(rng, frame.size), frame, mask.filter(ImageFilter.BoxBlur(3)))
     height = rng.randint(frame.height * 5 // 9, frame.height)
     width = min(frame.width, height * CROP_PX[0] // CROP_PX[1])

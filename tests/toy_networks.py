@@ -13,6 +13,7 @@ from torch import nn
 
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detector_types import DetectOptions, Instances
+from visionlake.udfs.scenes import render_scene
 from visionlake.udfs.views import load_detector
 
 SIDE, STRIDES, LABELS = 64, (8, 16), ("ant", "bee", "cow")
@@ -97,6 +98,14 @@ def save_onnx(
 def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
     made = np.random.default_rng(5)
     return [Image.fromarray(made.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes]
+
+
+def seen_by(options: DetectOptions, *sizes: tuple[int, int]) -> list[Image.Image]:
+    """Pictures of these sizes in which the model finds something; scenes for `builtin`, which knows nothing else."""
+    if options.backend != "builtin":
+        return pictures(*sizes)
+    frames = render_scene(seed=3, index=1, times_s=[0.5 * place for place, _ in enumerate(sizes)])
+    return [Image.fromarray(f.pixels).resize((8 * w, 8 * h)) for f, (w, h) in zip(frames, sizes, strict=True)]
 
 
 def detect(options: DetectOptions, *images: Image.Image, together: bool = True) -> list[Instances]:

@@ -83,6 +83,16 @@ def ssd(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
 
 
 @pytest.fixture(scope="session")
+def builtin() -> DetectOptions:
+    return DetectOptions(backend="builtin", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def builtin_masks(builtin: DetectOptions) -> DetectOptions:
+    return changed(builtin, task="instance")
+
+
+@pytest.fixture(scope="session")
 def detr(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
     return save_detr(tmp_path_factory.mktemp("transformers") / "detr")
 

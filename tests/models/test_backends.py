@@ -6,18 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from toy_networks import LABELS, changed, detect, pictures
+from toy_networks import LABELS, changed, detect, seen_by
 
 from visionlake.udfs._errors import ModelError
 from visionlake.udfs.backends import backend_names, find_backend
 from visionlake.udfs.detector_types import DetectOptions, ModelInfo
-from visionlake.udfs.scenes import render_scene
-
-
-@pytest.fixture(scope="module")
-def builtin() -> DetectOptions:
-    return DetectOptions(backend="builtin", device="cpu")
 
 
 @pytest.fixture(
@@ -37,14 +30,6 @@ def builtin() -> DetectOptions:
 def options(request: pytest.FixtureRequest) -> DetectOptions:
     """A case for every backend, and for every kind of head."""
     return request.getfixturevalue(request.param)
-
-
-def seen_by(options: DetectOptions, *sizes: tuple[int, int]) -> list[Image.Image]:
-    """Pictures of these sizes in which the model finds something."""
-    if options.backend != "builtin":
-        return pictures(*sizes)
-    frames = render_scene(seed=3, index=1, times_s=[0.5 * place for place, _ in enumerate(sizes)])
-    return [Image.fromarray(f.pixels).resize((8 * w, 8 * h)) for f, (w, h) in zip(frames, sizes, strict=True)]
 
 
 def a_label(options: DetectOptions) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,30 @@ from packaging_helpers import load_script
 from PIL import Image
 from safetensors.torch import save_file
 
+from visionlake.udfs._builtin_masks import MaskHead
 from visionlake.udfs._builtin_network import make_network
 from visionlake.udfs._errors import ModelError
 from visionlake.udfs.backends import builtin
 from visionlake.udfs.detector_types import DetectOptions, Instances
-from visionlake.udfs.scenes import LABELS, SceneFrame, render_scene
+from visionlake.udfs.rle import decode_mask
+from visionlake.udfs.scenes import LABELS, SceneFrame, SceneObject, render_scene
 
 PLAIN = DetectOptions(backend="builtin", device="cpu")
+MASKS, MASKS_FILE = replace(PLAIN, task="instance"), "builtin_masks.safetensors"
 
 
 def held_out(index: int) -> SceneFrame:
     (frame,) = render_scene(seed=77, index=index, times_s=[1.0], split="held_out")
     return frame
+
+
+def matched(mine: Instances, frame: SceneFrame) -> Iterator[tuple[int, SceneObject]]:
+    """The place of what was found of each object of a frame, and the object."""
+    for thing in frame.objects:
+        alike = np.flatnonzero(mine.label_ids == thing.label_id)
+        near = iou(mine.boxes[alike], thing.box)
+        if near.max(initial=0) >= 0.5:
+            yield int(alike[near.argmax()]), thing
 
 
 def detect(detector: builtin.Builtin, picture: Image.Image) -> Instances:
@@ -56,6 +69,59 @@ def test_held_out_scenes_are_labelled_well() -> None:
     assert asked > 20
     assert found / asked >= 0.8
     assert false / asked <= 0.2
+
+
+def test_masks_of_held_out_scenes_are_good() -> None:
+    """A little of what the training script of the masks measures."""
+    detector, overlaps = builtin.load(MASKS), []
+    for frame in map(held_out, range(8)):
+        mine = detect(detector, Image.fromarray(frame.pixels))
+        assert mine.masks is not None
+        for place, thing in matched(mine, frame):
+            seen, true = decode_mask(mine.masks[place].rle), decode_mask(thing.mask)
+            overlaps.append((seen & true).sum() / (seen | true).sum())
+    assert len(overlaps) > 25
+    assert np.mean(overlaps) >= 0.8
+
+
+def test_what_masks_bring_changes_no_box_of_detections_and_no_id_of_theirs() -> None:
+    assert builtin.describe(PLAIN).model_id(PLAIN) == "builtin@1:761a4dbbbc482516"  # lakes hold it: think twice
+    assert builtin.describe(MASKS).model_id(MASKS) != builtin.describe(PLAIN).model_id(PLAIN)
+    picture = Image.fromarray(held_out(0).pixels)
+    assert detect(builtin.load(PLAIN), picture).masks is None
+    small = picture.resize((480, 270))  # seen at the same size with and without masks
+    plain, masked = detect(builtin.load(PLAIN), small), detect(builtin.load(MASKS), small)
+    assert len(plain.scores) and plain.scores.tolist() == masked.scores.tolist()
+    assert plain.label_ids.tolist() == masked.label_ids.tolist()
+    nothing = detect(builtin.load(MASKS), Image.new("RGB", (64, 64)))
+    assert nothing.masks == () and nothing.boxes.shape == (0, 4)
+
+
+def test_what_comes_with_the_project_is_small() -> None:
+    folder = Path(builtin.__file__).parent
+    assert sum((folder / name).stat().st_size for name in ("builtin.safetensors", MASKS_FILE)) <= 3_000_000
+
+
+def test_masks_go_with_the_weights_that_they_were_trained_for(tmp_path: Path) -> None:
+    own = replace(weights(tmp_path), task="instance")
+    with pytest.raises(ModelError, match=r"task 'instance': model builtin does detection; .*detect_objects"):
+        builtin.load(own)
+    masks, path = MaskHead(len(LABELS)).state_dict(), tmp_path / "own_masks.safetensors"
+    digest = sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
+    for labels, of in ((",".join(LABELS), "0" * 64), ("person,car", digest)):
+        save_file(masks, path, metadata={"labels": labels, "weights": of})
+        with pytest.raises(ModelError, match=r"own_masks\.safetensors do not belong to the weights beside them; make"):
+            builtin.describe(own)
+    metadata = {"labels": ",".join(LABELS), "weights": digest}
+    save_file({**masks, "last.1.bias": torch.zeros(2)}, path, metadata=metadata)
+    with pytest.raises(ModelError, match=r"1 tensors of the masks, such as last\.1\.bias, do not fit"):
+        builtin.load(own)
+    save_file(masks, path, metadata=metadata)
+    found = detect(builtin.load(replace(own, score_threshold=0.01)), Image.fromarray(held_out(0).pixels))
+    assert found.masks is not None and len(found.masks) == len(found.boxes)
+    before = builtin.describe(own).model_id(own)
+    save_file({**masks, "last.1.bias": torch.ones(1)}, path, metadata=metadata)
+    assert builtin.describe(own).model_id(own) != before
 
 
 def test_the_network_sees_pictures_as_large_as_they_are_prepared() -> None:
@@ -142,14 +208,16 @@ def png(pixels: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_boxes_of_training_pictures_hold_their_objects(training_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_and_masks_of_training_pictures_hold_their_objects(
+    training_pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """White things on black: cut out, scaled, mirrored, before other backgrounds or not."""
     mask = np.zeros((360, 640), bool)
     mask[100:180, 200:300] = True
     white = np.dstack([mask.astype(np.uint8) * 255] * 3)
     example = training_pictures.Example(
-        jpeg=png(white), mask=png(mask), boxes=np.array([[200, 100, 300, 180]], np.float32), labels=np.array([3]),
-        visible=np.ones(1, np.float32),
+        jpeg=png(white), owners=png(mask.astype(np.uint8)), boxes=np.array([[200, 100, 300, 180]], np.float32),
+        labels=np.array([3]), visible=np.ones(1, np.float32),
     )  # fmt: skip
     monkeypatch.setattr(training_pictures, "_texture", lambda rng, size: Image.new("RGB", size))
     monkeypatch.setattr(training_pictures, "_recoloured", lambda picture, rng: picture)
@@ -165,6 +233,12 @@ def test_boxes_of_training_pictures_hold_their_objects(training_pictures: Any, m
             rows, columns = np.nonzero(is_white.any(axis=1))[0], np.nonzero(is_white.any(axis=0))[0]
             holding = [*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]
             assert np.abs(np.array(holding) - [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).max() <= 2
+            masks = target["masks"].numpy()
+            assert masks.shape == (len(boxes), *pixels.shape[:2])
+            for seen_of_it, (left, top, right, bottom) in zip(masks, boxes.round().astype(int), strict=True):
+                assert seen_of_it[top:bottom, left:right].sum() >= 0.95 * seen_of_it.sum() > 0
+            covered = masks.max(axis=0) > 127
+            assert (covered & is_white).sum() >= 0.9 * covered.sum()
             seen += 1
     assert seen > 20
 
@@ -173,5 +247,9 @@ def test_frames_are_drawn_with_their_truth(training_pictures: Any) -> None:
     examples, cut_outs = training_pictures.draw("train", 1, 2, 2)
     assert len(examples) == 2 and cut_outs
     for example in examples:
-        assert Image.open(io.BytesIO(example.jpeg)).size == Image.open(io.BytesIO(example.mask)).size == (640, 360)
+        assert Image.open(io.BytesIO(example.jpeg)).size == Image.open(io.BytesIO(example.owners)).size == (640, 360)
         assert len(example.boxes) == len(example.labels) == len(example.visible) > 0
+        owners = np.asarray(Image.open(io.BytesIO(example.owners)))
+        for place, box in enumerate(example.boxes.tolist()):
+            rows, columns = np.nonzero(owners == place + 1)
+            assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box

@@ -1,92 +1,85 @@
-"""Backend `builtin`: a small detector of the things in generated scenes, which comes with the project.
+"""Backend `builtin`: a small detector of the things in generated scenes, with masks, which comes with the project.
 
-`scripts/train_builtin.py` makes its weights. It is there to try things out, and for tests: what it knows is what
-`visionlake sample` draws.
+`scripts/train_builtin.py` makes its weights and `scripts/train_builtin_masks.py` those of its masks: a second file
+beside the first, named after it, which is read where masks are wanted. It is there to try things out, and for tests:
+what it knows is what `visionlake sample` draws.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from hashlib import sha256
-from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from .._errors import ModelError, first_line
+from .._builtin_weights import find_tensors, masks_place, read_masks, read_weights
 from .._resize import has_extent, to_picture
 from ..detector_types import DetectOptions, Instances, ModelInfo, Prepared
+from ..masks import Mask, paste_mask
 from ..scenes import LABELS
+
+if TYPE_CHECKING:
+    import torch
 
 IMPORTS = ("torchvision.models.detection", "safetensors.torch")
 VERSION = "1"
-LONGEST_PX, MULTIPLE_PX = 480, 32
-_MAX_WEIGHTS_BYTES = 2**26
-_MEND = "make some with scripts/train_builtin.py, or leave `weights` out"
+LONGEST_PX, MASKED_LONGEST_PX, MULTIPLE_PX = 480, 640, 32
 
 
 def describe(options: DetectOptions) -> ModelInfo:
     """The facts of the weights that come with the project, or of those that `options` name.
 
-    Raises ModelError for weights of another network.
+    Weights of your own have masks where there is a file of them. Raises ModelError for weights of another network.
     """
+    weights = read_weights(options.weights)
+    has_masks = masks_place(options.weights).is_file()
+    digests = {"weights": weights}
+    if has_masks and options.task in ("instance", "segmentation"):
+        digests["masks"] = read_masks(options.weights, of=weights)
     return ModelInfo(
         name="builtin",
         version=VERSION,
         labels=LABELS,
         first_label_id=0,
-        digests={"weights": sha256(_read_weights(options)).hexdigest()},
+        digests={name: sha256(content).hexdigest() for name, content in digests.items()},
         declared={
             "precision": "float32", "score_threshold": 0.7, "nms_iou": 0.5, "max_instances": 100, "classes": None
         },
         source=None if options.weights else "visionlake:builtin.safetensors",
+        tasks=("detection", "instance") if has_masks else ("detection",),
     )  # fmt: skip
 
 
 def load(options: DetectOptions) -> Builtin:
     """The network on its device, with one torch thread. Raises ModelError."""
-    return Builtin(_read_weights(options), describe(options).resolved(options), options)
-
-
-def _read_weights(options: DetectOptions) -> bytes:
-    if options.weights is None:
-        return files("visionlake.udfs.backends").joinpath("builtin.safetensors").read_bytes()
-    try:
-        with open(options.weights, "rb") as file:
-            content = file.read(_MAX_WEIGHTS_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"weights {options.weights} cannot be read: {error.strerror}; {_MEND}") from None
-    if len(content) > _MAX_WEIGHTS_BYTES or _labels_of(content) != LABELS:
-        raise ModelError(f"weights {options.weights} are not those of builtin; {_MEND}")
-    return content
-
-
-def _labels_of(content: bytes) -> tuple[str, ...] | None:
-    """The labels in the header of a safetensors file: its length in 8 bytes, then JSON."""
-    try:
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return tuple(header["__metadata__"]["labels"].split(","))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+    settings, weights = describe(options).resolved(options), read_weights(options.weights)
+    masks = None if settings["task"] == "detection" else read_masks(options.weights, of=weights)
+    return Builtin(weights, settings, options, masks=masks)
 
 
 class Builtin:
-    """The loaded network. Of `settings`, all that `describe` declares matter; of `options`, the device."""
+    """The loaded network. Of `settings`, all that `describe` declares matter; of `options`, the device.
+
+    `masks` are the weights for them, where they are wanted.
+    """
 
     labels = LABELS
     first_label_id = 0
 
-    def __init__(self, weights: bytes, settings: dict[str, Any], options: DetectOptions) -> None:
+    def __init__(
+        self, weights: bytes, settings: dict[str, Any], options: DetectOptions, *, masks: bytes | None = None
+    ) -> None:
         import torch
 
+        from .._builtin_masks import MaskHead
         from .._builtin_network import PROPOSALS, make_network
         from .._device import find_batch_size, find_device, find_dtype
 
         torch.set_num_threads(1)
         network = make_network(len(LABELS))
-        network.load_state_dict(_tensors(weights, network.state_dict()))
+        network.load_state_dict(find_tensors(weights, network.state_dict(), what="weights"))
         chooser: Any = network.roi_heads
         chooser.score_thresh, chooser.nms_thresh = settings["score_threshold"], settings["nms_iou"]
         chooser.detections_per_img = PROPOSALS * len(LABELS)  # classes are chosen first, below
@@ -94,17 +87,24 @@ class Builtin:
         self.device_type = self._device.type
         self.batch_size = find_batch_size(options.batch_size, self.device_type)
         self._network = network.eval().to(memory_format=torch.channels_last).to(self._device)
+        self._masks: MaskHead | None = None
+        if masks is not None:
+            head = MaskHead(len(LABELS))
+            head.load_state_dict(find_tensors(masks, head.state_dict(), what="masks"))
+            self._masks = head.eval().to(self._device)
         self._precision = find_dtype(settings["precision"], self._device.type)
         self._max_instances = settings["max_instances"]
         self._classes = None if settings["classes"] is None else [LABELS.index(name) for name in settings["classes"]]
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture with its longer side at most 480 px, padded with black to multiples of 32 px.
+        """The picture with its longer side at most 480 px, for masks 640, padded with black to multiples of 32 px.
 
-        The network wants exact multiples, and pictures of one size may share a batch.
+        The network wants exact multiples, and pictures of one size may share a batch. Edges want more pixels than
+        boxes do.
         """
         width, height = picture.size
-        scale = min(1.0, LONGEST_PX / max(width, height))
+        longest = LONGEST_PX if self._masks is None else MASKED_LONGEST_PX
+        scale = min(1.0, longest / max(width, height))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if size != picture.size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
@@ -128,31 +128,39 @@ class Builtin:
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=self._precision, enabled=self._precision is not None),
         ):
-            found = self._network(list(pictures))
-        return [self._instances(one, prepared) for one, prepared in zip(found, batch, strict=True)]
+            seen, _ = self._network.transform(list(pictures))
+            features = self._network.backbone(seen.tensors)
+            proposals, _ = self._network.rpn(seen, features)
+            found, _ = self._network.roi_heads(features, proposals, seen.image_sizes)
+            looks = zip(seen.tensors.split(1), features["0"].split(1), strict=True)
+            return [self._instances(*each) for each in zip(found, batch, looks, strict=True)]
 
-    def _instances(self, found: dict[str, Any], prepared: Prepared) -> Instances:
+    def _instances(
+        self, found: dict[str, torch.Tensor], prepared: Prepared, looks: tuple[torch.Tensor, torch.Tensor]
+    ) -> Instances:
+        import torch
+
         boxes, scores, ids = (found[name].cpu().double().numpy() for name in ("boxes", "scores", "labels"))
         boxes = to_picture(boxes, prepared)
         kept, labels = has_extent(boxes), ids.astype(np.int64) - 1  # 0 is the background
         if self._classes is not None:
             kept &= np.isin(labels, self._classes)
         places = np.flatnonzero(kept)[: self._max_instances]
-        return Instances(boxes=boxes[places], scores=scores[places], label_ids=labels[places])
+        if self._masks is None:
+            return Instances(boxes=boxes[places], scores=scores[places], label_ids=labels[places])
+        chosen = torch.from_numpy(places).to(self._device)
+        masks = self._make_masks(found["boxes"][chosen], found["labels"][chosen] - 1, prepared, looks)
+        return Instances.of_masks(masks, scores=scores[places].tolist(), label_ids=labels[places].tolist())
 
+    def _make_masks(
+        self, boxes: torch.Tensor, labels: torch.Tensor, prepared: Prepared, looks: tuple[torch.Tensor, torch.Tensor]
+    ) -> list[Mask | None]:
+        """Masks of the objects of one picture: no more are held at a time, and none depends on a neighbour."""
+        from .._builtin_masks import widened
 
-def _tensors(weights: bytes, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The tensors of a safetensors file as 32-bit floats. Raises ModelError where they are not those `wanted`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        found = load(weights)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"the weights are no safetensors file: {first_line(error)}; {_MEND}") from None
-    found = {name: values.float() if values.is_floating_point() else values for name, values in found.items()}
-    differing = {(n, v.shape) for n, v in found.items()} ^ {(n, v.shape) for n, v in wanted.items()}
-    odd = sorted({name for name, _ in differing} | {name for name, v in found.items() if not bool(v.isfinite().all())})
-    if odd:
-        raise ModelError(f"{len(odd)} tensors of the weights, such as {odd[0]}, do not fit the network; {_MEND}")
-    return found
+        if self._masks is None or not len(boxes):
+            return []
+        shares = self._masks(*looks, [boxes], labels).sigmoid()
+        wide = widened(boxes.double()).cpu().numpy() / ([prepared.scale_x, prepared.scale_y] * 2)
+        size = (prepared.height_px, prepared.width_px)
+        return [paste_mask(share, box, size=size) for share, box in zip(shares, wide, strict=True)]
