@@ -17,7 +17,7 @@ from PIL import Image
 from visionlake.udfs import frames_again as module
 from visionlake.udfs._decoder import Decoder
 from visionlake.udfs._errors import MediaError
-from visionlake.udfs.frame_types import Frame, FrameOptions, Limits
+from visionlake.udfs.frame_types import Frame, FrameError, FrameOptions, Limits
 from visionlake.udfs.frames_again import frames_again
 from visionlake.udfs.uris import stat, to_uri
 
@@ -143,3 +143,21 @@ def test_what_is_not_there_says_so(tmp_path: Path, decoder: Decoder) -> None:
     assert reasons(uri=None, elsewhere=[{"uri": to_uri(path)}]) == {0: "none"}
     path.write_bytes(b"no video")
     assert reasons(size_bytes=None, mtime=None) == {0: "not_media"}
+
+
+def test_what_claims_the_time_of_an_earlier_frame_is_passed_over(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made_by.write(tmp_path / "a.mp4", Track(pts=[i * 512 for i in range(3)], options=GROUPS))
+    frames = extracted(decoder, path)
+    plain = module._decoded
+    again = FrameError(stream_index=0, pts=0, reason="pts_not_increasing", message="again")
+
+    def doubled(*arguments: Any) -> Any:
+        for pts, found in plain(*arguments):
+            yield pts, found
+            yield 0, again
+
+    monkeypatch.setattr(module, "_decoded", doubled)
+    for is_seekable in (True, False):
+        assert equal(dict(frames_again(part(path, frames, is_seekable=is_seekable), limits=LIMITS)), frames)
