@@ -43,8 +43,8 @@ def write_picture(
     found = [] if labels is None else labels.where(f"pts = {pts}").orderBy("model_id").collect()
     if frame["image"] is None and frame["image_format"] is None:
         raise UsageError(
-            f"the frame at pts {pts} is stored without a picture, and its media cannot be decoded again: it is not "
-            "where ingest saw it last, or is another one now; run ingest_media again"
+            f"the frame at pts {pts} cannot be shown: it is stored without a picture, and its media is not "
+            "where ingest saw it last, or has changed; run ingest_media again"
         )
     try:
         picture = open_stored(frame["image"], max_pixels=_MAX_PIXELS)
