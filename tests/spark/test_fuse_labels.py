@@ -253,6 +253,7 @@ def test_labels_with_several_ids_are_told_of(spark: SparkSession) -> None:
         assert found[0]["surplus"] == surplus
 
 
+@pytest.mark.long
 def test_a_lake_from_before_there_were_parents_gains_them(world: Fusing) -> None:
     world.put("a", count=2)
     world.fuse(only=["detect_objects"])

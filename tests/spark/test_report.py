@@ -63,6 +63,7 @@ def test_an_empty_lake_has_a_page_too(world: World) -> None:
     assert "Nothing has run yet." in page and '<section id="frames">' not in page
 
 
+@pytest.mark.long
 def test_it_is_written_anew_only_where_something_changed(world: World) -> None:
     world.fill("file:///a.mp4")
     assert observe(world.lake, Config()).is_new
