@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,15 +17,12 @@ from visionlake.errors import ConfigError, UsageError
 from visionlake.udfs._mlflow import address_without_secrets
 
 from ._fields import TomlFloat, describe_field
+from ._fit import Complaint, check_fit, check_models, with_sources
 from ._ontology import OntologySection
-from ._predicate import named_models
-from ._predicate import sections_of as sections_asked
-from ._sections import find_sources
-from ._stage import GatherConfig, Input, Observer, Settings, Stage, StageConfig
-from ._stages import in_order, load_stage, load_stage_file, one_of, sections_by_name, stage_names
+from ._stage import Observer, Settings, Stage, StageConfig
+from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Complaint = Callable[[str, object, str], None]
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _CATALOG_AND_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
@@ -135,10 +132,10 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
         if config is not None:
             configs[stage.label] = config
-    stages = [_with_sources(stage, configs, stages, wrong) for stage in stages]
-    _check_fit(stages, configs, wrong)
+    stages = [with_sources(stage, configs, stages, wrong) for stage in stages]
+    check_fit(stages, configs, wrong)
     looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
-    after = _check_models(stages, configs, looks, wrong)
+    after = check_models(stages, configs, looks, wrong)
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()
     spark = _spark_settings(data, wrong)
     if problems:
@@ -211,7 +208,7 @@ def _parse_value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[Stage | Observer]:
+def _stages(data: Mapping[str, Any], folder: Path, wrong: Complaint) -> list[Stage | Observer]:
     """The stages whose sections are there; sections of nobody are wrong."""
     files = data.get("stage_files", [])
     own: dict[str, Stage | Observer] = {}
@@ -245,7 +242,7 @@ def _stages(data: Mapping[str, Any], folder: Path, wrong: _Complaint) -> list[St
     return stages
 
 
-def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: _Complaint) -> list[Stage | Observer]:
+def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: Complaint) -> list[Stage | Observer]:
     """The stage, or one for each section below its own."""
     if isinstance(stage, Observer) or not stage.is_named:
         return [stage]
@@ -258,66 +255,12 @@ def _instances(stage: Stage | Observer, section: Mapping[str, Any], wrong: _Comp
     return [replace(stage, instance=k) for k, v in section.items() if isinstance(v, dict) and _INSTANCE.fullmatch(k)]
 
 
-def _with_sources(
-    stage: Stage, configs: Mapping[str, StageConfig], stages: Sequence[Stage], wrong: _Complaint
-) -> Stage:
-    """The stage with what its settings mean where they name other sections."""
-    config = configs.get(stage.label)
-    if not isinstance(config, GatherConfig):
-        return stage
-    try:
-        return replace(stage, sources=find_sources(stage, config, stages))
-    except ConfigError as error:
-        wrong(f"{stage.label}.sources", config.sources, str(error))
-        return stage
-
-
-def _check_fit(stages: Sequence[Stage], configs: Mapping[str, StageConfig], wrong: _Complaint) -> None:
-    """Settings of a stage that leave out what another stage reads are wrong."""
-    for reader in stages:
-        for needed in reader.inputs:
-            for maker in stages:
-                is_read = maker.label in reader.sources.values() if reader.gather else needed.table in maker.outputs
-                if is_read and maker.label in configs:
-                    _check_needs(needed, reader, maker, configs[maker.label], wrong)
-
-
-def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig, wrong: _Complaint) -> None:
-    for key, refused in needed.refuses.items():
-        value = getattr(config, key, None)  # another maker of the table may not have the setting
-        if value in refused:
-            words = f"[{reader.label}] needs what this leaves out; give another value, or take that section out"
-            wrong(f"{maker.label}.{key}", value, words)
-
-
-def _check_models(
-    stages: Sequence[Stage],
-    configs: Mapping[str, StageConfig],
-    looks: Sequence[tuple[Observer, Settings | None]],
-    wrong: _Complaint,
-) -> dict[str, set[str]]:
-    """Names of models that mean no section or several are wrong. Returns which sections a stage's predicate names."""
-    known, after = sections_by_name(stages), {}
-    for stage in stages:
-        text = getattr(configs.get(stage.label), stage.narrow or "", None)
-        if text is not None:
-            labels, problems = sections_asked(named_models(text), known)
-            after[stage.label] = labels - {stage.label}
-            for problem in problems:
-                wrong(f"{stage.label}.{stage.narrow}", text, problem)
-    for observer, config in looks:
-        for key in observer.names_models:
-            for problem in sections_asked(getattr(config, key, None) or (), known)[1]:
-                wrong(f"{observer.name}.{key}", getattr(config, key, None), problem)
-    return after
-
-
 def _section(
     model: type[_Model],
     data: Mapping[str, Any],
     name: str,
     folder: Path,
-    wrong: _Complaint,
+    wrong: Complaint,
     *,
     label: str | None = None,
 ) -> _Model | None:
@@ -385,7 +328,7 @@ def _absolute(path: str, folder: Path) -> str:
     return os.path.join(glob.escape(str(folder)) if is_glob and not os.path.isabs(path) else folder, path)
 
 
-def _spark_settings(data: Mapping[str, Any], wrong: _Complaint) -> dict[str, str]:
+def _spark_settings(data: Mapping[str, Any], wrong: Complaint) -> dict[str, str]:
     """Section `[spark]`, flattened: Spark's names, with or without `spark.` in front, and its way to write values."""
     section = data.get("spark", {})
     if not isinstance(section, dict):

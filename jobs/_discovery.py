@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from visionlake.errors import UsageError
 from visionlake.expectations import declared_names, sources
 
-from ._lake import quoted
+from ._sql import quoted
 from ._staging import FOLDER as STAGING
 
 if TYPE_CHECKING:

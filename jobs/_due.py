@@ -14,10 +14,9 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from visionlake.errors import ConfigError, UsageError
-from visionlake.expectations import quarantine
 
 from . import _feed
-from ._feed import CHANGED_AT, DELETED, Due, after_last, changed_keys, joined_key, missed_by_others
+from ._feed import CHANGED_AT, DELETED, Due, after_last, changed_keys, joined_key, missed_by_others, quarantined
 from ._lake import read_errors
 from ._predicate import tables_named
 from ._record import History, Progress
@@ -223,11 +222,10 @@ class _Search:
     def _quarantined(self) -> DataFrame | None:
         from pyspark.sql import functions as F
 
-        if not self.lake.exists(quarantine.TABLE.name):
+        if not self.lake.exists("quarantine"):
             return None
-        rows = self.lake.table(quarantine.TABLE.name)
-        own = rows.where((F.col("stage") == self.stage.name) & (F.col("producer") == self.producer))
-        return own.select(F.col("input_key").alias("_input_key"), F.lit(True).alias("_bad")).distinct()
+        own = quarantined(self.stage, self.lake, self.producer)
+        return own.select("_input_key", F.lit(True).alias("_bad")).distinct()
 
 
 def _holds(condition: Column) -> Column:

@@ -84,7 +84,7 @@ def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History
 
     if stage.discover or history.progress is None or not lake.exists("quarantine"):
         return None
-    marked = _quarantined(stage, lake, producer).where(F.col("replay_requested_at").isNotNull())
+    marked = quarantined(stage, lake, producer).where(F.col("replay_requested_at").isNotNull())
     marked = marked.select("_input_key").distinct()
     if marked.isEmpty():
         return None
@@ -95,7 +95,7 @@ def find_replays(stage: Stage, config: StageConfig, lake: Lake, history: History
     return Due(parents=parents, mode="replay", progress=history.progress, lookups=history.lookups)
 
 
-def _quarantined(stage: Stage, lake: Lake, producer: str) -> DataFrame:
+def quarantined(stage: Stage, lake: Lake, producer: str) -> DataFrame:
     """The rows of a producer in quarantine, the key of their parent as `_input_key`."""
     from pyspark.sql import functions as F
 
@@ -150,7 +150,8 @@ def _snapshot(stage: Stage, config: StageConfig, lake: Lake, progress: Progress,
         return Due(parents=after_last(stage, parents, progress), mode="snapshot", progress=progress)
     rows = lake.table(progress.table, version=progress.version)
     parents, keys = rows.withColumn(DELETED, F.lit(False)), list(stage.key_of_parent)
-    tables = [table for table in stage.outputs if {*keys} <= {*table.column_names} and lake.exists(table.name)]
+    tables = [table for table in stage.outputs if {*keys} <= {*table.column_names}]
+    tables = [table for table in tables if lake.exists(table.name) and not lake.is_untouched(table.name)]
     if tables and (known or stage.producer):
         labelled = reduce(DataFrame.unionByName, (lake.table(table.name).select(*keys) for table in tables))
         gone = labelled.distinct().join(rows, keys, "left_anti")
@@ -222,7 +223,7 @@ def _gathered(
         parents = stage.gather(rows.join(asked, keys, "left_semi"), config)
         own = own.select(joined_key(keys).alias("_input_key"))
         if lake.exists("quarantine"):
-            own = own.unionByName(_quarantined(stage, lake, producer).select("_input_key"))
+            own = own.unionByName(quarantined(stage, lake, producer).select("_input_key"))
         own = asked.join(own, joined_key(keys) == F.col("_input_key"), "left_semi")
     gone = own.join(parents.select(*keys), keys, "left_anti").withColumn(DELETED, F.lit(True))
     return parents.withColumn(DELETED, F.lit(False)).unionByName(gone, allowMissingColumns=True)

@@ -12,9 +12,9 @@ from visionlake.expectations._gate import judge_profile, judge_rows, load_expect
 from visionlake.expectations._table import Check, Metric, Severity
 
 from ._feed import DELETED, joined_key
-from ._lake import quoted
 from ._record import Wave
 from ._split import Output
+from ._sql import quoted
 from ._stage import Stage, StageConfig
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.detector_types import Backend, DetectOptions, Precision
-from visionlake.udfs.frame_types import Limits
 from visionlake.udfs.uris import to_uri
 
 from ._again import parts_of
+from ._decoding import DecodingConfig
 from ._gpu import on_own_gpu
 from ._ontology import OntologySection
 from ._predicate import check_predicate
-from ._stage import Input, StageConfig, setting
+from ._stage import Input, setting
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -40,8 +40,8 @@ _FRAMES_PER_TASK = 16
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
-class LabelConfig(StageConfig):
-    """Settings of one model."""
+class LabelConfig(DecodingConfig):
+    """Settings of one model; the decoder's are for frames by reference."""
 
     backend: str = setting(
         "exported", affects_output=False, description="a name of `udfs/backends`, or a module of your own"
@@ -86,13 +86,6 @@ class LabelConfig(StageConfig):
         None, affects_output=False, description="classes, aliases and what to drop; unset: [ontology], or as the model"
     )
     max_pixels: int = setting(89_478_485, affects_output=False, gt=0, description="pixels of a stored picture")
-    decoder_memory_mib: int = setting(
-        1024, affects_output=False, gt=0, description="memory of a decoder of frames by reference, plus a frame"
-    )
-    decoder_stall_s: float = setting(
-        60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
-    )
-    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one part of a media")
     batch_limit_s: float = setting(
         120.0, affects_output=False, gt=0, description="a model that takes longer for a batch hangs"
     )
@@ -126,15 +119,6 @@ class LabelConfig(StageConfig):
     def _without_secrets(self, value: str | None) -> str | None:
         """Records and what is printed hold no password."""
         return value and address_without_secrets(value)
-
-    def limits(self) -> Limits:
-        """The bounds of a decoder of frames by reference."""
-        return Limits(
-            memory_mib=self.decoder_memory_mib,
-            stall_s=self.decoder_stall_s,
-            wall_s=self.decoder_wall_s,
-            max_pixels=self.max_pixels,
-        )
 
     def options(self) -> DetectOptions:
         """The settings as backends take them."""

@@ -5,7 +5,6 @@ The only module that knows Delta. A lake is a directory, a URI or `catalog.schem
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError, UsageError, summarise
 from visionlake.expectations import declaration, declared_names
-from visionlake.expectations._table import Column, Table, View, arrow_schema
+from visionlake.expectations._table import Column, Table, View
 
 from ._as_of import Moment, parse_as_of
 from ._config import resolve_lake
-from ._schemas import added_fields, fitted, struct_type, to_spark
+from ._lake_files import LakeFiles
+from ._schemas import added_fields, fitted, struct_type
+from ._sql import quoted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,11 +31,10 @@ PROPERTIES = {
     # Readers outside Spark (deltalake, DuckDB) open tables without deletion vectors everywhere.
     "delta.enableDeletionVectors": "false",
 }
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _CATALOG_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 
 
-class Lake:
+class Lake(LakeFiles):
     """The tables of one lake, read by name: `Lake("lake").table("frames", version=3)`.
 
     With `as_of` the lake is read as it was: at a time (ISO 8601, UTC without a zone), as a run left it (its id), or at
@@ -59,6 +59,7 @@ class Lake:
             spark = get_session()
         self.spark = spark
         self._ensured: set[str] = set()
+        self._made: set[str] = set()
         self._moment = None if self.as_of is None else Moment(Lake(self.uri, spark=spark), self.as_of)
 
     def __repr__(self) -> str:
@@ -68,15 +69,6 @@ class Lake:
     def now(self) -> Lake:
         """The lake as it is, where this one is as it was."""
         return self if self.as_of is None else Lake(self.uri, spark=self.spark)
-
-    @property
-    def local_folder(self) -> Path | None:
-        """The lake's folder where it lies on this machine's disk, else None."""
-        return None if self.in_catalog or _URI.match(self.uri) else Path(self.uri)
-
-    def path(self, *parts: str) -> str:
-        """A path below the lake, for what is not a table (staged waves)."""
-        return "/".join((self._root(), *parts))
 
     def check_place(self) -> None:
         """Raises UsageError where there can be no lake: a file, a folder that cannot be made, a store out of reach."""
@@ -185,31 +177,36 @@ class Lake:
         Fields at the end of structs are added as well. Raises StageError before any work where the table differs in
         another way.
         """
-        self._check_writable()
+        self.check_writable()
         wanted = table.with_columns(extra)
         if table.name in self._ensured and not extra:
             return
         if not self.exists(table.name):
             self._create(wanted)
+            self._made.add(table.name)
         else:
             self._evolve(wanted)
         self._ensured.add(table.name)
 
+    def is_untouched(self, name: str) -> bool:
+        """Whether this very object made a table, and nobody has written to it since. Costs no Spark job."""
+        return name in self._made and self.head(name)[0] == 0
+
     def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:
         """Append rows once: Delta skips a second append that bears the same transaction id."""
-        self._check_writable()
+        self.check_writable()
         writer = rows.write.format("delta").mode("append").option("txnAppId", transaction).option("txnVersion", "1")
         writer.saveAsTable(f"{self.uri}.{name}") if self.in_catalog else writer.save(self.path(name))
 
     def insert(self, name: str, rows: DataFrame, *, on: str) -> None:
         """Insert the rows that no row `t` of the table matches; a concurrent writer of the same keys makes it fail."""
-        self._check_writable()
+        self.check_writable()
         merge = self._delta(name).alias("t").merge(rows.alias("s"), on)
         merge.whenNotMatchedInsert(values={c: f"s.`{c}`" for c in rows.columns}).execute()
 
     def merge(self, name: str, rows: DataFrame, *, on: str, unless: str | None = None) -> None:
         """Apply rows with an `_op` column (insert, update, delete); a matched row for which `unless` holds stays."""
-        self._check_writable()
+        self.check_writable()
         columns = {c: f"s.`{c}`" for c in rows.columns if c != "_op"}
         guard = f" AND NOT coalesce({unless}, false)" if unless else ""
         (
@@ -224,93 +221,8 @@ class Lake:
 
     def update(self, name: str, *, where: str, values: Mapping[str, str]) -> None:
         """Set columns (SQL expressions) of the rows for which `where` holds."""
-        self._check_writable()
+        self.check_writable()
         self._delta(name).update(where, dict(values))
-
-    def delete(self, path: str) -> None:
-        """Remove a file or folder below the lake, if this session can reach its file system; else it stays."""
-        self._check_writable()
-        folder = self.local_folder
-        if folder is not None:
-            import shutil
-
-            Path(path).unlink(missing_ok=True) if Path(path).is_file() else shutil.rmtree(path, ignore_errors=True)
-            return
-        spark: Any = self.spark
-        try:
-            target = spark._jvm.org.apache.hadoop.fs.Path(path)
-            target.getFileSystem(spark._jsc.hadoopConfiguration()).delete(target, True)
-        except Exception:  # Spark Connect has no JVM handle, and tidying must never fail a run
-            return
-
-    def _root(self) -> str:
-        if not self.in_catalog:
-            return self.uri.rstrip("/")
-        rows = self.spark.sql(f"DESCRIBE SCHEMA {self.uri}").collect()
-        return next(r["info_value"] for r in rows if r["info_name"].startswith("Location")).rstrip("/")
-
-    def write_text(self, path: str, text: str) -> None:
-        """Write a small file below the lake so that it is there whole or not at all."""
-        self._check_writable()
-        if self.local_folder is None:
-            frame = to_spark(self.spark, [{"value": text}], arrow_schema({"value": "string"}))
-            frame.coalesce(1).write.mode("overwrite").text(path)
-            return
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-
-    def write_file(self, name: str, text: str) -> None:
-        """Write a file for people to open, right below the lake. Raises StageError where this session cannot."""
-        self._check_writable()
-        if self.local_folder is not None:
-            self.local_folder.mkdir(parents=True, exist_ok=True)
-            self.write_text(self.path(name), text)
-            return
-        spark: Any = self.spark
-        try:
-            target = spark._jvm.org.apache.hadoop.fs.Path(self.path(name))
-            stream = target.getFileSystem(spark._jsc.hadoopConfiguration()).create(target, True)
-        except Exception as error:
-            raise StageError(f"{self.path(name)} cannot be written from this session: {summarise(error)}") from error
-        try:
-            stream.write(bytearray(text.encode()))
-        finally:
-            stream.close()
-
-    def read_file(self, name: str) -> str | None:
-        """What `write_file` wrote; None where there is nothing."""
-        if self.local_folder is not None:
-            path = self.local_folder / name
-            return path.read_text(encoding="utf-8") if path.is_file() else None
-        from pyspark.errors import PySparkException
-
-        try:
-            return self.spark.read.text(self.path(name), wholetext=True).collect()[0]["value"]
-        except (PySparkException, IndexError):
-            return None
-
-    def read_texts(self, pattern: str) -> list[str]:
-        """What `write_text` wrote to the paths below the lake that match; parts of the pattern may be `*`."""
-        folder = self.local_folder
-        if folder is not None:
-            return [found.read_text(encoding="utf-8") for found in sorted(folder.glob(pattern))]
-        from pyspark.errors import AnalysisException
-
-        try:
-            return [row["value"] for row in self.spark.read.text(self.path(pattern), wholetext=True).collect()]
-        except AnalysisException as error:
-            if error.getCondition() == "PATH_NOT_FOUND":
-                return []
-            raise
-
-    def _check_writable(self) -> None:
-        if self.as_of is not None:
-            raise UsageError(f"lake {self.uri} as of {self.as_of.text} can be read only; to write, open it without")
 
     def _location(self, name: str) -> str:
         if not self.in_catalog:
@@ -384,7 +296,7 @@ class Lake:
                 f"table {table.name} in {self.uri} does not fit its declaration: {'; '.join(sorted(problems))}. "
                 "Use the visionlake version that wrote it, or move the table away: the next run makes it anew."
             )
-        added = [f"`{n}` {columns[n].type} COMMENT {_quoted(columns[n].comment)}" for n in missing]
+        added = [f"`{n}` {columns[n].type} COMMENT {quoted(columns[n].comment)}" for n in missing]
         added += [f"{path} {kind.simpleString()}" for fields in inner.values() for path, kind in fields or ()]
         if added:
             self.spark.sql(f"ALTER TABLE {self._reference(table.name)} ADD COLUMNS ({', '.join(added)})")
@@ -404,14 +316,5 @@ def read_errors() -> tuple[type[Exception], ...]:
     return PySparkException, UsageError, Py4JError
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _is_catalog_schema(uri: str) -> bool:
     return bool(_CATALOG_SCHEMA.fullmatch(uri))
-
-
-def quoted(value: Any) -> str:
-    """A value as a SQL literal."""
-    return _quoted(value) if isinstance(value, str) else str(value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from visionlake.expectations import frames, media
 from visionlake.expectations._table import Table
 
+from ._sql import quoted
 from ._stages import one_of
 
 MEDIA, MODELS = "media", "models"
@@ -127,11 +128,11 @@ def with_models(text: str, names: Mapping[str, str]) -> str:
     """The predicate with models called by other names."""
     for each in reversed(_named(list(_tokens(text)))):
         if names[each.name] != each.name:
-            text = f"{text[: each.start]}['{_escaped(names[each.name])}']{text[each.end :]}"
+            text = f"{text[: each.start]}[{quoted(names[each.name])}]{text[each.end :]}"
     return text
 
 
-def sections_of(names: Collection[str], known: Mapping[str, Sequence[str]]) -> tuple[set[str], list[str]]:
+def sections_named(names: Collection[str], known: Mapping[str, Sequence[str]]) -> tuple[set[str], list[str]]:
     """The sections that these names of models mean, and in words what is wrong with names that mean none or several.
 
     `known` maps what a section may be called to the sections called so. A name with an @ may be a `model_id`.
@@ -214,7 +215,3 @@ def _named(tokens: Sequence[_Token]) -> list[_Named]:
             raise ValueError("models is used as models['name'], the name of a section or a whole model_id")
         found.append(_Named(name=name, start=rest[0].start, end=last.start + len(last.text)))
     return found
-
-
-def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("'", "\\'")

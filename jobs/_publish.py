@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from visionlake.expectations._table import Table
 
 from ._feed import CHANGED_AT, look_of
-from ._lake import Lake, quoted
+from ._lake import Lake
+from ._sql import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -53,7 +54,7 @@ def publish(lake: Lake, table: Table, rows: DataFrame, *, count: int, scope: Sco
     existing = lake.table(table.name).where(near(scope.pruning, scope.values))
     if scope.own is not None and not scope.replaces_others:
         existing = existing.where(scope.own)
-    if existing.isEmpty():
+    if lake.is_untouched(table.name) or existing.isEmpty():
         if not count:
             return None
         lake.insert(table.name, rows, on=_on(table, scope.pruning, scope.values))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ._lake import quoted
+from ._sql import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -186,7 +186,10 @@ def read_observed(lake: Lake, wave: Wave, checks: Sequence[str]) -> dict[str, fl
 
 
 def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str, Any]:
-    """Write the wave's row: the last step of publishing. `known` says that an earlier attempt left a row to replace."""
+    """Write the wave's row: the last step of publishing. `known` says that an earlier attempt left a row to replace.
+
+    `values` are those of more columns; without them the wave has published nothing.
+    """
     record = {
         "wave_id": wave.wave_id,
         "run_id": wave.run_id,
@@ -202,6 +205,10 @@ def write_row(lake: Lake, wave: Wave, *, known: bool, **values: Any) -> dict[str
         "inputs": wave.inputs(),
         "rows_in": wave.rows_in,
         "model": None if wave.model is None else dict(wave.model),
+        "outputs": [],
+        "rows_published": 0,
+        "rows_quarantined": 0,
+        "checks": [],
         **values,
     }
     lake.ensure(waves.TABLE)

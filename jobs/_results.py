@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from visionlake.expectations._checks import CheckResult
@@ -56,6 +57,41 @@ class StageResult:
     exit_code: int = 1
     tally: Mapping[str, int] = field(default_factory=dict)
     wrote: str | None = None
+
+    def after_wave(
+        self,
+        wave_id: str,
+        *,
+        parents: int,
+        published: int,
+        quarantined: int,
+        checks: Sequence[CheckResult],
+        reasons: Mapping[str, int],
+        tally: Mapping[str, int],
+    ) -> StageResult:
+        """The same with one more wave, and of each check the worst result so far."""
+        return replace(
+            self,
+            parents=self.parents + parents,
+            published=self.published + published,
+            quarantined=self.quarantined + quarantined,
+            waves=self.waves + 1,
+            wave_id=wave_id,
+            checks=_worst(self.checks, checks),
+            reasons=Counter(self.reasons) + Counter(reasons),
+            tally=Counter(self.tally) + Counter(tally),
+        )
+
+
+def _worst(before: Sequence[CheckResult], new: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+    """Per check, the worst result of all waves so far, the newest among equals."""
+    rank = {"passed": 0, "warned": 1, "errored": 2, "stopped": 3}
+    merged = {check.name: check for check in before}
+    for check in new:
+        old = merged.get(check.name)
+        if old is None or rank.get(check.status, 0) >= rank.get(old.status, 0):
+            merged[check.name] = check
+    return tuple(merged.values())
 
 
 @dataclass(frozen=True, kw_only=True)

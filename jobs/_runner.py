@@ -174,8 +174,7 @@ class StageRun:
             status = self.history.statuses.get(wave.wave_id)
             if status in DONE or self.rebuild or wave not in current:
                 if status and status not in DONE:
-                    values = {"outputs": [], "rows_published": 0, "rows_quarantined": 0, "checks": []}
-                    write_row(self.lake, wave, known=True, status="superseded", **values)
+                    write_row(self.lake, wave, known=True, status="superseded")
                 _staging.discard(self.lake, wave)
                 continue
             self.reporter.stage_started(self.stage.label, wave.rows_in, None)
@@ -325,7 +324,7 @@ class StageRun:
         alive = (
             (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
         )
-        _get_ready(self.tracker)
+        get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
@@ -367,34 +366,21 @@ class StageRun:
     def _record_nothing(self, due: Due) -> None:
         """Nothing of what changed matters to this stage: move its progress, so that it is not looked at again."""
         wave = self._header(due, Cut(units=(), is_last=True, due_units=0, due_rows=0), lookups=self.stage.inputs[1:])
-        write_row(
-            self.lake,
-            wave,
-            known=False,
-            status="published",
-            outputs=[],
-            rows_published=0,
-            rows_quarantined=0,
-            checks=[],
-        )
+        write_row(self.lake, wave, known=False, status="published")
         self.history = self.history.after(wave, status="published")
 
     def _count(self, wave: Wave, audited: Audit, *, status: Any) -> None:
-        before = self.result
         self.units_done += len(wave.units)
-        published = audited.published if status == "done" else 0
-        reasons = Counter(before.reasons) + Counter(audited.reasons)
-        self.result = replace(
-            before,
-            status=status,
-            parents=before.parents + wave.rows_in,
-            published=before.published + published,
-            quarantined=before.quarantined + (audited.quarantined if status == "done" else 0),
-            waves=before.waves + 1,
-            wave_id=wave.wave_id,
-            checks=_worst(before.checks, audited.checks),
-            reasons=reasons,
-            tally=Counter(before.tally) + (self._tally(audited) if published else Counter()),
+        is_done = status == "done"
+        published = audited.published if is_done else 0
+        self.result = replace(self.result, status=status).after_wave(
+            wave.wave_id,
+            parents=wave.rows_in,
+            published=published,
+            quarantined=audited.quarantined if is_done else 0,
+            checks=audited.checks,
+            reasons=audited.reasons,
+            tally=self._tally(audited) if published else {},
         )
 
     def _tally(self, audited: Audit) -> Counter[str]:
@@ -408,28 +394,16 @@ class StageRun:
         """Say in `waves` what ended the wave at work. It is no progress: the next run finishes what is staged."""
         if self.wave is None or self.history.statuses.get(self.wave.wave_id) in DONE:
             return
-        values = {"outputs": [], "rows_published": 0, "rows_quarantined": 0, "checks": [], "error": message}
         known = self.wave.wave_id in self.history.statuses
-        record = write_row(self.lake, self.wave, known=known, status="failed", **values)
+        record = write_row(self.lake, self.wave, known=known, status="failed", error=message)
         self.tracker.wave({**record, "config": self.wave.config})
 
     def _step(self, wave: Wave, step: str) -> None:
         self.reporter.step(self.stage.label, wave.wave_id, step)
 
 
-def _get_ready(tracker: Tracker) -> None:
-    """Import what judging and tracking need, seconds of work, while Spark computes the wave."""
+def get_ready(tracker: Tracker) -> None:
+    """Import what judging and tracking need, seconds of work, while Spark is busy."""
     tracker.prepare()
     if "great_expectations" not in sys.modules:
         threading.Thread(target=prepare, daemon=True, name="prepare-gate").start()
-
-
-def _worst(before: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:
-    """Per check, the worst result of all waves so far, the newest among equals."""
-    rank = {"passed": 0, "warned": 1, "errored": 2, "stopped": 3}
-    merged: dict[str, Any] = {check.name: check for check in before}
-    for check in new:
-        old = merged.get(check.name)
-        if old is None or rank.get(check.status, 0) >= rank.get(old.status, 0):
-            merged[check.name] = check
-    return tuple(merged.values())

@@ -13,9 +13,10 @@ from visionlake.expectations._checks import SHOWN_KEYS
 from visionlake.expectations._table import ERROR_TYPE, Column
 from visionlake.jobs._again import STILL_AWAY, with_places
 from visionlake.jobs._deal import deal_out
+from visionlake.jobs._decoding import DecodingConfig
 from visionlake.jobs._fields import Fps, Seconds
-from visionlake.jobs._stage import Input, Stage, StageConfig, setting
-from visionlake.udfs.frame_types import FrameOptions, Limits
+from visionlake.jobs._stage import Input, Stage, setting
+from visionlake.udfs.frame_types import FrameOptions
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as SparkColumn
@@ -25,7 +26,7 @@ UNKNOWN_DURATION_S = 60.0
 MOST_TASKS = 10_000
 
 
-class Config(StageConfig):
+class Config(DecodingConfig):
     """Settings of `extract_frames`."""
 
     fps: Fps | None = setting(None, description="frames per second of presentation time; unset: every frame")
@@ -37,12 +38,6 @@ class Config(StageConfig):
     square_pixels: bool = setting(False, description="resample to square pixels")
     image_format: Literal["jpeg", "png", "none"] = setting("jpeg", description="how pictures are stored")
     jpeg_quality: int = setting(92, ge=1, le=100, description="JPEG quality")
-    max_pixels: int = setting(89_478_485, gt=0, description="pixels per frame; larger media are refused")
-    decoder_memory_mib: int = setting(1024, affects_output=False, gt=0, description="memory of a decoder, plus a frame")
-    decoder_stall_s: float = setting(
-        60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
-    )
-    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one media")
 
     @model_validator(mode="after")
     def _check_span(self) -> Self:
@@ -55,15 +50,6 @@ class Config(StageConfig):
         names = ("keyframes_only", "start_s", "end_s", "max_frames", "max_side_px", "square_pixels", "image_format")
         values = {name: getattr(self, name) for name in names}
         return FrameOptions(fps=self.fps, jpeg_quality=self.jpeg_quality, **values)
-
-    def limits(self) -> Limits:
-        """The bounds of one decoder."""
-        return Limits(
-            memory_mib=self.decoder_memory_mib,
-            stall_s=self.decoder_stall_s,
-            wall_s=self.decoder_wall_s,
-            max_pixels=self.max_pixels,
-        )
 
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:

@@ -16,7 +16,7 @@ from visionlake.expectations import detections
 from visionlake.expectations._table import ERROR_TYPE, Check, Table
 from visionlake.jobs._fields import Allowed
 from visionlake.jobs._labelling import KEY
-from visionlake.jobs._lake import quoted
+from visionlake.jobs._sql import quoted
 from visionlake.jobs._stage import GatherConfig, Input, Stage, setting
 from visionlake.udfs.fuse_labels import Decay, FuseOptions, Labels, Method
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from visionlake.expectations import media, sources
 from visionlake.expectations._table import ERROR_TYPE, arrow_type
 from visionlake.jobs._deal import deal_out
+from visionlake.jobs._decoding import DecodingConfig
 from visionlake.jobs._discovery import find_due_files
 from visionlake.jobs._schemas import struct_type
-from visionlake.jobs._stage import Stage, StageConfig, setting
-from visionlake.udfs.frame_types import Limits
+from visionlake.jobs._stage import Stage, setting
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -21,7 +21,7 @@ TASKS = 64
 TRANSIENT = ("read_failed", "source_missing", "changed_while_read")
 
 
-class Config(StageConfig):
+class Config(DecodingConfig):
     """Settings of `ingest_media`. What files there are is looked at in every run, so those settings rebuild nothing."""
 
     max_error_share: float = setting(
@@ -44,21 +44,6 @@ class Config(StageConfig):
     )
     keep_position: bool = setting(False, description="keep GPS positions")
     max_file_bytes: int = setting(1 << 40, gt=0, description="larger files are refused")
-    max_pixels: int = setting(89_478_485, gt=0, description="pixels per picture; larger media are refused")
-    decoder_memory_mib: int = setting(1024, affects_output=False, gt=0, description="memory of a decoder, plus a frame")
-    decoder_stall_s: float = setting(
-        60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
-    )
-    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one media")
-
-    def limits(self) -> Limits:
-        """The bounds of one decoder."""
-        return Limits(
-            memory_mib=self.decoder_memory_mib,
-            stall_s=self.decoder_stall_s,
-            wall_s=self.decoder_wall_s,
-            max_pixels=self.max_pixels,
-        )
 
 
 def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import random
 import time
@@ -16,9 +17,23 @@ from safetensors.torch import save_file
 from visionlake.udfs.scenes import LABELS, Split
 
 HELD_OUT_SEED = 30_000
+TIMES = 4
 BATCH, WARM_UP, WEIGHT_DECAY = 8, 200, 0.05
 
 Batch = tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]
+
+
+def read_options(about: str | None, *, weights: str, scenes: int, steps: int, rate: float) -> argparse.Namespace:
+    """The command line of a training script; `weights` says what that file is, the numbers are defaults."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help=weights)
+    parser.add_argument("--scenes", type=int, default=scenes, help=f"scenes for training, {TIMES} frames of each")
+    parser.add_argument("--steps", type=int, default=steps, help=f"batches of {BATCH} pictures")
+    parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
+    parser.add_argument("--held-out", type=int, default=300, help="scenes for measuring, 2 frames of each")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--measure-only", action="store_true", help="measure the weights that there are")
+    return parser.parse_args()
 
 
 def draw_all(

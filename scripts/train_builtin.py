@@ -8,7 +8,6 @@ scene for training has. Average precision is COCO's, measured by pycocotools thr
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from builtin_measures import AT_LEAST_PX, average_precision, found_by
 from builtin_pictures import Example
-from builtin_training import BATCH, HELD_OUT_SEED, Batch, Steps, batches, draw_all, save
+from builtin_training import HELD_OUT_SEED, TIMES, Batch, Steps, batches, draw_all, read_options, save
 
 from visionlake.udfs._builtin_network import make_network
 from visionlake.udfs.backends import builtin
@@ -25,7 +24,6 @@ from visionlake.udfs.detector_types import DetectOptions
 from visionlake.udfs.scenes import LABELS
 
 SEED = 20_000
-TIMES = 4
 KEPT_EVERY = 1000
 BOX_WEIGHT = 2.0
 HALF = 0.5
@@ -64,15 +62,7 @@ def measure(path: Path, examples: list[Example]) -> dict[str, float]:
 
 def main() -> None:
     """Draw, train, save, measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="file to write")
-    parser.add_argument("--scenes", type=int, default=2500, help=f"scenes for training, {TIMES} frames of each")
-    parser.add_argument("--steps", type=int, default=5800, help=f"batches of {BATCH} pictures")
-    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
-    parser.add_argument("--held-out", type=int, default=300, help="scenes for measuring, 2 frames of each")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--measure-only", action="store_true", help="measure the weights that there are")
-    options = parser.parse_args()
+    options = read_options(__doc__, weights="file to write", scenes=2500, steps=5800, rate=1e-3)
     torch.set_num_threads(options.processes)
     started = time.monotonic()
     if not options.measure_only:

@@ -9,7 +9,6 @@ edges that are off, as those of the detector are.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import torch
 from builtin_measures import AT_LEAST_PX, average_precision, found_by, masks_of
 from builtin_pictures import Example
-from builtin_training import BATCH, HELD_OUT_SEED, Batch, Steps, batches, draw_all, save
+from builtin_training import HELD_OUT_SEED, TIMES, Batch, Steps, batches, draw_all, read_options, save
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import box_iou, roi_align
@@ -35,7 +34,6 @@ from visionlake.udfs.rle import decode_mask
 from visionlake.udfs.scenes import LABELS
 
 SEED = 40_000
-TIMES = 4
 KEPT_EVERY = 200
 SCALES = (0.75, 1.2)  # the backend leaves frames of 640 px as they are where masks are wanted
 OBJECTS = 5  # of each picture
@@ -129,15 +127,8 @@ def matched(found: Instances, example: Example, *, above: float) -> npt.NDArray[
 
 def main() -> None:
     """Draw, train, save, measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="the detector's; those of the masks go beside it")
-    parser.add_argument("--scenes", type=int, default=400, help=f"scenes for training, {TIMES} frames of each")
-    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} pictures")
-    parser.add_argument("--rate", type=float, default=1.5e-2, help="highest learning rate")
-    parser.add_argument("--held-out", type=int, default=300, help="scenes for measuring, 2 frames of each")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--measure-only", action="store_true", help="measure the weights that there are")
-    options = parser.parse_args()
+    beside = "the detector's; those of the masks go beside it"
+    options = read_options(__doc__, weights=beside, scenes=400, steps=2000, rate=1.5e-2)
     torch.set_num_threads(max(1, options.processes - 1))  # one is left to make pictures
     started, place = time.monotonic(), Path(str(masks_place(str(options.weights))))
     if not options.measure_only:

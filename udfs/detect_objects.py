@@ -111,12 +111,11 @@ def _labelled(pictures: Iterable[tuple[Key, Picture]], model: _Model) -> Iterato
             alike = waiting.setdefault(prepared.bucket, [])
             alike.append(_Waiting(key=key, prepared=prepared))
             size_bytes += prepared.size_bytes
-            full = prepared.bucket if len(alike) >= model.batch_size else None
-            while full is not None or len(waiting) > MAX_SIZES or (size_bytes > MAX_WAITING_BYTES and waiting):
-                batch = waiting.pop(next(iter(waiting)) if full is None else full)
+            full = [prepared.bucket] if len(alike) >= model.batch_size else []
+            while full or len(waiting) > MAX_SIZES or size_bytes > MAX_WAITING_BYTES:
+                batch = waiting.pop(full.pop() if full else next(iter(waiting)))
                 size_bytes -= sum(one.prepared.size_bytes for one in batch)
                 rows += _evaluated(model, batch)
-                full = None
         if len(rows) >= MAX_ROWS:
             yield rows
             rows = []

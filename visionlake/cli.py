@@ -15,20 +15,26 @@ from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LAKE_COMMANDS = ("show", "explain", "diff-labels", "quarantine", "runs", "tables", "waves")
+_LABEL_COMMANDS = ("show", "explain", "diff-labels")
+_LAKE_COMMANDS = ("quarantine", "runs", "tables", "waves")
 
 
 class _Commands(click.Group):
-    """The commands of this module and of `_lake_commands`, and one per stage, found by name."""
+    """The commands of this module, of `_label_commands` and `_lake_commands`, and one per stage, found by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *_LAKE_COMMANDS, *(_dashed(name) for name in _stages.stage_names())]
+        stages = (_dashed(name) for name in _stages.stage_names())
+        return [*super().list_commands(ctx), *_LABEL_COMMANDS, *_LAKE_COMMANDS, *stages]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LABEL_COMMANDS:
+            from visionlake import _label_commands
+
+            return getattr(_label_commands, cmd_name.replace("-", "_"))
         if cmd_name in _LAKE_COMMANDS:
             from visionlake import _lake_commands
 
-            return getattr(_lake_commands, cmd_name.replace("-", "_"))
+            return getattr(_lake_commands, cmd_name)
         stage = cmd_name.replace("-", "_")
         if stage in _stages.stage_names():
             return _stage_command(stage)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from visionlake.expectations import declaration
 from visionlake.expectations._table import Check, Column, Rule, Table
-from visionlake.jobs._stage import Input, Observed, Observer, Settings, Stage, StageConfig, setting
+from visionlake.jobs._stage import GatherConfig, Input, Observed, Observer, Settings, Stage, StageConfig, setting
 
 __all__ = [
     "Check",
     "Column",
+    "GatherConfig",
     "Input",
     "Observed",
     "Observer",

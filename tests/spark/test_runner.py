@@ -311,6 +311,15 @@ def test_an_added_column_comes_by_itself_and_another_difference_is_an_error(worl
         Lake(world.lake.uri, spark=world.spark).ensure(other)
 
 
+def test_only_a_table_that_the_lake_itself_made_is_known_to_be_untouched(world: World) -> None:
+    other = Lake(world.lake.uri, spark=world.spark)
+    other.ensure(THINGS)
+    assert world.lake.is_untouched("things")
+    assert not other.is_untouched("things")  # whoever made it may have put something in
+    world.put({"a": 1})
+    assert not world.lake.is_untouched("things")
+
+
 def test_a_struct_gains_fields_at_its_end_and_old_rows_have_nothing_there(world: World) -> None:
     lake, key = world.lake, Column(name="media_id", type="string", comment="", nullable=False)
     kinds = ("array<struct<a int, b struct<c int>>>", "array<struct<a int, b struct<c int, d array<int>>, e string>>")
