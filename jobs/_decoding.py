@@ -15,7 +15,7 @@ class DecodingConfig(StageConfig):
     decoder_stall_s: float = setting(
         60.0, affects_output=False, gt=0, description="a decoder silent for so long is hung"
     )
-    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for one decoder's work")
+    decoder_wall_s: float = setting(3600.0, affects_output=False, gt=0, description="time for a media or a part of one")
 
     def limits(self) -> Limits:
         """The same as the decoder takes them."""

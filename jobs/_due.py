@@ -70,7 +70,8 @@ def _was_narrowed(history: History) -> bool:
 class _Begin:
     """Where a look begins.
 
-    Own rows are as fresh as `progress.from_version`; where that is null, those are that saw the version `floor` itself.
+    Own rows are as fresh as `progress.from_version`; where that is null, those are that an unfinished look has made,
+    which saw the version `floor`.
     """
 
     progress: Progress
@@ -124,7 +125,7 @@ class _Search:
         """An unfinished look goes on; else, what has changed since; else, everything that is selected or labelled."""
         if goes_on is not None and self.done is not None:
             # What it has asked is what it asked at its beginning: whatever came since is news to the next look.
-            yield _Begin(progress=self.done, lookups=goes_on.lookups, floor=self.floor)
+            yield _Begin(progress=self.done, lookups=goes_on.lookups)
         fresh = self._fresh_version(start)
         if fresh is not None:
             yield _Begin(progress=replace(start, from_version=fresh), lookups=lookups)
@@ -138,8 +139,11 @@ class _Search:
             return self.done.version
         if self.done is not None and self.done.from_version is not None:
             return self.done.from_version
+        bad = self._quarantined() if self.done is None else None
+        if bad is not None and not bad.isEmpty():
+            return None
         labels = self._labels()
-        if labels is None or labels.where(_is_unknown(self.floor)).isEmpty():
+        if labels is None or labels.where(self._is_unknown(self.floor)).isEmpty():
             return start.version if self.floor is None else self.floor
         return None
 
@@ -178,7 +182,7 @@ class _Search:
         has_rows = F.expr("_own OR _bad")
         is_stale = _holds((F.col(CHANGED_AT) > base) & F.expr(f"_bad OR _seen IS NULL OR {CHANGED_AT} > _seen"))
         is_known = begin.progress.from_version is not None
-        is_unknown = F.lit(False) if is_known else F.col("_bad") | _is_unknown(begin.floor)
+        is_unknown = F.lit(False) if is_known else F.col("_bad") | self._is_unknown(begin.floor)
         is_done = has_rows & ~is_stale & ~is_unknown
         # Whether labels of which nothing is known are still right only shows when they are made again.
         is_labelled = F.col("_there") & ~is_done & (F.col("_selected") | (F.col("_own") & is_unknown & ~is_stale))
@@ -227,19 +231,24 @@ class _Search:
         own = quarantined(self.stage, self.lake, self.producer)
         return own.select("_input_key", F.lit(True).alias("_bad")).distinct()
 
+    def _is_unknown(self, floor: int | None) -> Column:
+        """Whether nothing is known of an own row but that it is there.
+
+        Of those that saw the version `floor` it is known where the unfinished look got so far: others may be older.
+        """
+        from pyspark.sql import functions as F
+
+        own = _holds(F.col("_own"))
+        if floor is None or self.done is None:
+            return own
+        is_reached = F.col(self.stage.unit) <= F.lit(self.done.last_key)
+        return own & ~_holds(F.col("_seen").eqNullSafe(floor) & is_reached)
+
 
 def _holds(condition: Column) -> Column:
     from pyspark.sql import functions as F
 
     return F.coalesce(condition, F.lit(False))
-
-
-def _is_unknown(floor: int | None) -> Column:
-    """Whether nothing is known of an own row but that it is there."""
-    from pyspark.sql import functions as F
-
-    own = F.coalesce(F.col("_own"), F.lit(False))
-    return own if floor is None else own & ~F.col("_seen").eqNullSafe(floor)
 
 
 def _is_of_values(error: Exception) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from visionlake.errors import UsageError
-
 from ._lake import read_errors
 from ._record import History, Progress, read_histories
 from ._sections import seen_with_sources
@@ -51,8 +49,6 @@ def find_due(
     stage: Stage, config: StageConfig, lake: Lake, history: History, *, producer: str, rebuild: bool
 ) -> Due | None:
     """The parents that are due by the change feed, or None where nothing changed."""
-    from pyspark.errors import PySparkException
-
     parent = stage.inputs[0].table.name
     if not lake.exists(parent):
         return None
@@ -74,7 +70,7 @@ def find_due(
         if history.mode == "changes":
             return replace(_changes(stage, config, lake, done, producer=producer), instead=everything)
         return replace(_snapshot(stage, config, lake, done, known=True, producer=producer), instead=everything)
-    except (PySparkException, UsageError):
+    except read_errors():
         return everything()
 
 
@@ -108,8 +104,6 @@ def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progres
 
     Else the next run would find its own rows new, and say in `waves` that there was nothing to do.
     """
-    from pyspark.errors import PySparkException
-
     version = progress.version
     head, table_id = lake.head(progress.table)
     if not progress.is_complete or version is None or version == head or progress.table_id != table_id:
@@ -117,7 +111,7 @@ def past_itself(stage: Stage, config: StageConfig, lake: Lake, progress: Progres
     try:
         changed = changed_keys(stage, config, lake, progress.table, first=version + 1, last=head)
         return replace(progress, version=head) if changed.isEmpty() else progress
-    except (PySparkException, UsageError):  # the feed may be gone
+    except read_errors():  # the feed may be gone
         return progress
 
 
@@ -176,9 +170,15 @@ def missed_by_others(
         return None
     try:
         missed = changed_keys(stage, config, lake, progress.table, first=min(seen) + 1, last=version).persist()
-        return None if missed.isEmpty() else missed
     except read_errors():  # the feed may be gone
         return None
+    try:
+        if not missed.isEmpty():
+            return missed
+    except read_errors():  # or files of it
+        pass
+    missed.unpersist()
+    return None
 
 
 def seen_versions(lake: Lake, progress: Progress) -> dict[str, int]:

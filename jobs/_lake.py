@@ -59,7 +59,7 @@ class Lake(LakeFiles):
             spark = get_session()
         self.spark = spark
         self._ensured: set[str] = set()
-        self._made: set[str] = set()
+        self._made: dict[str, str] = {}
         self._moment = None if self.as_of is None else Moment(Lake(self.uri, spark=spark), self.as_of)
 
     def __repr__(self) -> str:
@@ -183,14 +183,16 @@ class Lake(LakeFiles):
             return
         if not self.exists(table.name):
             self._create(wanted)
-            self._made.add(table.name)
+            self._made[table.name] = self.head(table.name)[1]
         else:
             self._evolve(wanted)
         self._ensured.add(table.name)
 
     def is_untouched(self, name: str) -> bool:
-        """Whether this very object made a table, and nobody has written to it since. Costs no Spark job."""
-        return name in self._made and self.head(name)[0] == 0
+        """Whether this very object made a table, and nobody has written to it since: then there is no row in it."""
+        if name in self._made and self.head(name) != (0, self._made[name]):
+            del self._made[name]
+        return name in self._made
 
     def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:
         """Append rows once: Delta skips a second append that bears the same transaction id."""

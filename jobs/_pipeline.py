@@ -25,7 +25,7 @@ from ._lake import Lake
 from ._places import places_of
 from ._record import History, Progress, producer_of, read_histories, read_history, resolved, settings_digest
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
-from ._runner import StageRun, get_ready
+from ._runner import StageRun
 from ._sections import sections_of, with_producers
 from ._select import model_ids, pin_predicates
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
@@ -59,8 +59,6 @@ def run(
     rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
-    if chosen and not lake.exists("waves"):  # there will be waves, if the user's files are there
-        get_ready(tracker)
     results: list[StageResult] = []
     try:
         for stage, config in chosen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEY = frames.TABLE.key
 EXAMPLES = 3
-_COUNTED = ("media", "frames", "quarantine")
 BINS = 20
 _MAX_PIXELS = 178_956_970  # beyond it Pillow refuses, too
 QUALITY = {"brightness": (0.0, 255.0), "contrast": (0.0, 128.0), "sharpness": (0.0, 5.0)}
@@ -79,9 +78,9 @@ def quarantined(lake: Lake) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def counts(lake: Lake) -> dict[str, int]:
-    """Rows of those tables that there are and that everybody asks for."""
-    return {name: lake.table(name).count() for name in _COUNTED if lake.exists(name)}
+def counts(lake: Lake, names: Iterable[str]) -> dict[str, int]:
+    """Rows of those tables and views that there are."""
+    return {name: lake.table(name).count() for name in names if lake.exists(name)}
 
 
 def gone_files(lake: Lake) -> int:

@@ -324,7 +324,7 @@ class StageRun:
         alive = (
             (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
         )
-        get_ready(self.tracker)
+        _get_ready(self.tracker)
         name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
@@ -402,8 +402,8 @@ class StageRun:
         self.reporter.step(self.stage.label, wave.wave_id, step)
 
 
-def get_ready(tracker: Tracker) -> None:
-    """Import what judging and tracking need, seconds of work, while Spark is busy."""
+def _get_ready(tracker: Tracker) -> None:
+    """Import what judging and tracking need, seconds of work, while Spark computes the wave."""
     tracker.prepare()
     if "great_expectations" not in sys.modules:
         threading.Thread(target=prepare, daemon=True, name="prepare-gate").start()

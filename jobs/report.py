@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from importlib.resources import files
 from typing import Any
@@ -27,6 +26,7 @@ _TEMPLATE = "report.html.jinja"
 _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
 _MAX_LABELS = 30
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
+_ITEMS = ("media", "frames", "quarantine")
 
 
 class Config(Settings):
@@ -85,18 +85,15 @@ def _tables(lake: Lake) -> list[str]:
 
 
 def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
-    with ThreadPoolExecutor(1) as pool:  # small queries cost their planning, of which Spark does two at once
-        asked_waves, asked_quality = pool.submit(facts.newest_waves, lake), pool.submit(facts.quality_counts, lake)
-        asked_quarantined, asked_counts = pool.submit(facts.quarantined, lake), pool.submit(facts.counts, lake)
-        found = facts.model_facts(lake)
-        shown = [model for model in found if model.model_id in models] or found
-        earlier = [model for model in found if model not in shown]
-        ids = [model.model_id for model in shown]
-        pictures = facts.sheet_frames(lake, most=config.max_pictures, side_px=config.picture_side_px, models=ids)
-        diff = None
-        if config.diff_labels:
-            diff = diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
-    waves, quality, totals = asked_waves.result(), asked_quality.result(), asked_counts.result()
+    waves, found, quality = facts.newest_waves(lake), facts.model_facts(lake), facts.quality_counts(lake)
+    shown = [model for model in found if model.model_id in models] or found
+    earlier = [model for model in found if model not in shown]
+    ids = [model.model_id for model in shown]
+    pictures = facts.sheet_frames(lake, most=config.max_pictures, side_px=config.picture_side_px, models=ids)
+    diff = None
+    if config.diff_labels:
+        diff = diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
+    totals = facts.counts(lake, _ITEMS)
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
     is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
@@ -113,7 +110,7 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         ),
         "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
         "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
-        "quarantine": asked_quarantined.result(),
+        "quarantine": facts.quarantined(lake),
         "labels": [_model(model, place) for place, model in enumerate(shown)],
         "past_labels": [
             {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"} for m in earlier

@@ -234,6 +234,30 @@ def test_rebuild_and_lost_tables(world: SelectWorld) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("then", ["pts = 0", "pts < 5"])
+def test_a_rebuild_that_was_cut_off_goes_on_to_its_end(world: SelectWorld, then: str) -> None:
+    world.put("a", "b", value=100, count=1)
+    world.label(toy="pts = 0")
+    world.seen("toy")
+    pipeline = world.pipeline(toy="pts = 0")
+    run(pipeline, spark=world.spark, only=["detect_objects"], rebuild=True, limit=1)
+    assert world.seen("toy") == [100]
+    world.label(toy=then)
+    assert world.seen("toy") == [100], "the other one, whose label looks as fresh as that of the first"
+    world.label(toy=then)
+    assert world.seen("toy") == []
+
+
+@pytest.mark.long
+def test_a_rebuild_tries_again_what_is_in_quarantine(world: SelectWorld) -> None:
+    world.put("torn", value=80, count=1, image=picture(80)[:-30])
+    pipeline = world.pipeline(toy="pts = 0")
+    for rebuild in (False, True):
+        result = run(pipeline, spark=world.spark, only=["detect_objects"], rebuild=rebuild)
+        assert result.stages[0].quarantined == 1
+
+
+@pytest.mark.long
 def test_changes_that_are_vacuumed_away_cost_a_second_look_and_no_label(world: SelectWorld) -> None:
     import shutil
 
