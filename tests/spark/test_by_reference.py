@@ -61,6 +61,7 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
+@pytest.mark.long
 def test_labels_are_those_of_stored_frames(
     tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,8 @@ def test_a_model_that_hangs_dies_or_fails_is_named(world: World, mode: str, mess
     assert world.run("toy").exit_code == 0 and len(world.rows()) == 3
 
 
-@pytest.mark.parametrize("first", ["one", pytest.param("two", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("first", ["one", "two"])
 def test_a_corrected_frame_renews_the_labels_of_all_models_and_of_no_other_frame(world: World, first: str) -> None:
     for name in ("one", "two"):
         world.model(name)

@@ -85,6 +85,7 @@ def test_masks_that_do_not_fit_their_frame_stop_the_wave(world: World) -> None:
     assert rows(world, "detections") == [] and rows(world, "semantic_masks") == []
 
 
+@pytest.mark.long
 def test_a_changed_frame_takes_all_that_models_said_of_it_before(world: World) -> None:
     world.model("toy")
     world.put("a", "b", count=1)

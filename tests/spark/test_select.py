@@ -122,6 +122,7 @@ def test_what_changes_is_labelled_again_if_it_is_selected_and_loses_its_labels_e
     assert world.versions() == before
 
 
+@pytest.mark.long
 def test_what_other_models_found_selects(world: SelectWorld) -> None:
     world.model("nano", found=[[0.5, 0, [0, 0, 1, 1]]])
     world.put("a", value=100, count=2)
