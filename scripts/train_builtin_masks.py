@@ -128,7 +128,7 @@ def matched(found: Instances, example: Example, *, above: float) -> npt.NDArray[
 def main() -> None:
     """Draw, train, save, measure."""
     beside = "the detector's; those of the masks go beside it"
-    options = read_options(__doc__, weights=beside, scenes=400, steps=2000, rate=1.5e-2)
+    options = read_options(__doc__, weights=beside, scenes=400, steps=6500, rate=1.5e-2)
     torch.set_num_threads(max(1, options.processes - 1))  # one is left to make pictures
     started, place = time.monotonic(), Path(str(masks_place(str(options.weights))))
     if not options.measure_only:
