@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from visionlake.errors import ConfigError, UsageError
 from visionlake.udfs._mlflow import address_without_secrets
+from visionlake.udfs.uris import ADDRESS
 
 from ._fields import TomlFloat, describe_field
 from ._fit import Complaint, check_fit, check_models, with_sources
@@ -24,7 +25,6 @@ from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _CATALOG_AND_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 _INSTANCE = re.compile(r"[A-Za-z0-9][\w-]{0,49}")
 _NOT_STAGES = ("lake", "mlflow", "ontology", "spark", "stage_files")
@@ -159,7 +159,7 @@ def resolve_lake(lake: str, *, folder: Path) -> str:
     Two words with a dot between are catalog and schema, unless there is a folder of that name; `./a.b` is a folder.
     """
     lake = lake.strip()
-    if _URI.match(lake):
+    if ADDRESS.match(lake):
         return lake.rstrip("/")
     path = os.path.abspath(folder / os.path.expanduser(lake))
     return lake if _CATALOG_AND_SCHEMA.fullmatch(lake) and not os.path.isdir(path) else path
@@ -321,7 +321,7 @@ def _with_paths(model: type[BaseModel], key: str, value: Any, folder: Path) -> A
 
 def _absolute(path: str, folder: Path) -> str:
     """The path taken from the folder; URIs and empty text stay. Nothing is normalised, so that globs keep meaning."""
-    if not path or _URI.match(path):
+    if not path or ADDRESS.match(path):
         return path
     path = os.path.expanduser(path)
     is_glob = glob.has_magic(path) and not os.path.lexists(folder / path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -172,11 +173,9 @@ def missed_by_others(
         missed = changed_keys(stage, config, lake, progress.table, first=min(seen) + 1, last=version).persist()
     except read_errors():  # the feed may be gone
         return None
-    try:
+    with suppress(*read_errors()):  # or files of it
         if not missed.isEmpty():
             return missed
-    except read_errors():  # or files of it
-        pass
     missed.unpersist()
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -18,7 +17,7 @@ from visionlake.expectations._table import ERROR_TYPE, Column, arrow_schema
 from visionlake.udfs._errors import ModelError, first_line
 from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.detector_types import Backend, DetectOptions, Precision
-from visionlake.udfs.uris import to_uri
+from visionlake.udfs.uris import ADDRESS, to_uri
 
 from ._again import parts_of
 from ._decoding import DecodingConfig
@@ -37,7 +36,6 @@ INPUTS = (
     Input(table=sources.TABLE),
 )
 _FRAMES_PER_TASK = 16
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 class LabelConfig(DecodingConfig):
@@ -172,10 +170,10 @@ def about(config: LabelConfig) -> dict[str, Any]:
 
 def _source(options: DetectOptions) -> str | None:
     """What the options name: a file's URI, or a model of some registry or hub."""
-    if options.weights is not None and not _ADDRESS.match(options.weights):
+    if options.weights is not None and not ADDRESS.match(options.weights):
         return to_uri(options.weights)
     named = options.weights or options.model
-    return address_without_secrets(named) if named and _ADDRESS.match(named) else named
+    return address_without_secrets(named) if named and ADDRESS.match(named) else named
 
 
 def _licence(backend: Backend, options: DetectOptions) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError, UsageError, summarise
 from visionlake.expectations._table import arrow_schema
+from visionlake.udfs.uris import ADDRESS
 
 from ._schemas import to_spark
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from ._as_of import AsOf
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 class LakeFiles:
@@ -32,7 +30,7 @@ class LakeFiles:
     @property
     def local_folder(self) -> Path | None:
         """The lake's folder where it lies on this machine's disk, else None."""
-        return None if self.in_catalog or _URI.match(self.uri) else Path(self.uri)
+        return None if self.in_catalog or ADDRESS.match(self.uri) else Path(self.uri)
 
     def path(self, *parts: str) -> str:
         """A path below the lake, for what is not a table (staged waves)."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?#]*)([^?]*)(\?.*)?", re.DOTALL)
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+"""How a text begins that names a place by its scheme, and is no path: "s3://", "file:/", "models:/"."""
 _LOCAL_URI = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.DOTALL | re.IGNORECASE)
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 # Options that hold no secret and may be shown and stored; any other may (a shared access signature has many names).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_LABEL_COMMANDS = ("show", "explain", "diff-labels")
-_LAKE_COMMANDS = ("quarantine", "runs", "tables", "waves")
+_LAKE_COMMANDS = dict.fromkeys(("show", "explain", "diff-labels"), "_label_commands") | dict.fromkeys(
+    ("quarantine", "runs", "tables", "waves"), "_lake_commands"
+)  # and the modules that have them
 
 
 class _Commands(click.Group):
@@ -24,17 +26,12 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         stages = (_dashed(name) for name in _stages.stage_names())
-        return [*super().list_commands(ctx), *_LABEL_COMMANDS, *_LAKE_COMMANDS, *stages]
+        return [*super().list_commands(ctx), *_LAKE_COMMANDS, *stages]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _LABEL_COMMANDS:
-            from visionlake import _label_commands
-
-            return getattr(_label_commands, cmd_name.replace("-", "_"))
         if cmd_name in _LAKE_COMMANDS:
-            from visionlake import _lake_commands
-
-            return getattr(_lake_commands, cmd_name)
+            module = import_module(f"visionlake.{_LAKE_COMMANDS[cmd_name]}")
+            return getattr(module, cmd_name.replace("-", "_"))
         stage = cmd_name.replace("-", "_")
         if stage in _stages.stage_names():
             return _stage_command(stage)
