@@ -6,7 +6,9 @@ The only module that knows Delta. A lake is a directory, a URI or `catalog.schem
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,14 @@ PROPERTIES = {
     "delta.enableDeletionVectors": "false",
 }
 _CATALOG_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A table at a moment: its `head`, null where there was none, and how often a `Lake` had written to it."""
+
+    head: tuple[int, str] | None
+    commits: int
 
 
 class Lake(LakeFiles):
@@ -60,6 +70,7 @@ class Lake(LakeFiles):
         self.spark = spark
         self._ensured: set[str] = set()
         self._made: dict[str, str] = {}
+        self._commits: Counter[str] = Counter()
         self._moment = None if self.as_of is None else Moment(Lake(self.uri, spark=spark), self.as_of)
 
     def __repr__(self) -> str:
@@ -190,21 +201,34 @@ class Lake(LakeFiles):
 
     def is_untouched(self, name: str) -> bool:
         """Whether this very object made a table, and nobody has written to it since: then there is no row in it."""
-        if name in self._made and self.head(name) != (0, self._made[name]):
-            del self._made[name]
-        return name in self._made
+        return name in self._made and not self._commits[name] and self.is_own_since(name, Mark(head=None, commits=0))
+
+    def mark(self, name: str) -> Mark:
+        """The table as it is, for `is_own_since`."""
+        return Mark(head=self.head(name) if self.exists(name) else None, commits=self._commits[name])
+
+    def is_own_since(self, name: str, mark: Mark) -> bool:
+        """Whether nobody but this very object has made or written a table since the mark."""
+        if not self.exists(name):
+            return mark.head is None
+        version, table_id = self.head(name)
+        before, same_id = mark.head or (0, self._made.get(name))
+        # A commit of ours that Delta skipped makes them differ, which is on the safe side.
+        return table_id == same_id and version - before == self._commits[name] - mark.commits
 
     def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:
         """Append rows once: Delta skips a second append that bears the same transaction id."""
         self.check_writable()
         writer = rows.write.format("delta").mode("append").option("txnAppId", transaction).option("txnVersion", "1")
         writer.saveAsTable(f"{self.uri}.{name}") if self.in_catalog else writer.save(self.path(name))
+        self._commits[name] += 1
 
     def insert(self, name: str, rows: DataFrame, *, on: str) -> None:
         """Insert the rows that no row `t` of the table matches; a concurrent writer of the same keys makes it fail."""
         self.check_writable()
         merge = self._delta(name).alias("t").merge(rows.alias("s"), on)
         merge.whenNotMatchedInsert(values={c: f"s.`{c}`" for c in rows.columns}).execute()
+        self._commits[name] += 1
 
     def merge(self, name: str, rows: DataFrame, *, on: str, unless: str | None = None) -> None:
         """Apply rows with an `_op` column (insert, update, delete); a matched row for which `unless` holds stays."""
@@ -220,11 +244,13 @@ class Lake(LakeFiles):
             .whenNotMatchedInsert("s._op <> 'delete'", columns)  # pyright: ignore[reportArgumentType] -- str values are SQL
             .execute()
         )
+        self._commits[name] += 1
 
     def update(self, name: str, *, where: str, values: Mapping[str, str]) -> None:
         """Set columns (SQL expressions) of the rows for which `where` holds."""
         self.check_writable()
         self._delta(name).update(where, dict(values))
+        self._commits[name] += 1
 
     def _location(self, name: str) -> str:
         if not self.in_catalog:
@@ -302,6 +328,7 @@ class Lake(LakeFiles):
         added += [f"{path} {kind.simpleString()}" for fields in inner.values() for path, kind in fields or ()]
         if added:
             self.spark.sql(f"ALTER TABLE {self._reference(table.name)} ADD COLUMNS ({', '.join(added)})")
+            self._commits[table.name] += 1
 
     def _reference(self, name: str) -> str:
         return f"{self.uri}.{name}" if self.in_catalog else f"delta.`{self.path(name).replace('`', '``')}`"

@@ -20,10 +20,11 @@ from ._config import Pipeline
 from ._cut import per_unit
 from ._due import find_due
 from ._feed import DELETED, Due, find_replays
+from ._histories import Histories
 from ._judge import all_checks
 from ._lake import Lake
 from ._places import places_of
-from ._record import History, Progress, producer_of, read_histories, read_history, resolved, settings_digest
+from ._record import History, Progress, producer_of, resolved, settings_digest
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
 from ._runner import StageRun
 from ._sections import sections_of, with_producers
@@ -56,7 +57,8 @@ def run(
     lake.check_place()
     _check_tables(lake, chosen)
     chosen = pin_predicates(pipeline.stages, chosen, lake)
-    rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
+    histories = Histories(lake)
+    rebuilt = _stages_to_rebuild(lake, chosen, histories, rebuild=rebuild, named=only or ())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     tracker = make_tracker(pipeline.tracking, lake_uri=lake.uri, note=reporter.note)
     results: list[StageResult] = []
@@ -68,7 +70,7 @@ def run(
             else:
                 job = StageRun(
                     stage=stage, config=config, lake=lake, run_id=run_id, reporter=reporter, tracker=tracker,
-                    limit=limit, rebuild=stage.label in rebuilt,
+                    limit=limit, rebuild=stage.label in rebuilt, histories=histories,
                 )  # fmt: skip
                 result = _guarded(job)
             results.append(result)
@@ -97,8 +99,12 @@ def plan(
     chosen = pipeline.choose(only=only, first=first, last=last)
     check_gates(chosen)
     chosen = pin_predicates(pipeline.stages, chosen, lake)
-    rebuilt = _stages_to_rebuild(lake, chosen, rebuild=rebuild, named=only or ())
-    return [_plan_stage(lake, stage, config, limit=limit, rebuild=stage.label in rebuilt) for stage, config in chosen]
+    histories = Histories(lake)
+    rebuilt = _stages_to_rebuild(lake, chosen, histories, rebuild=rebuild, named=only or ())
+    return [
+        _plan_stage(lake, stage, config, histories, limit=limit, rebuild=stage.label in rebuilt)
+        for stage, config in chosen
+    ]
 
 
 def pin(
@@ -230,16 +236,20 @@ def _blocker(
 
 
 def _stages_to_rebuild(
-    lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]], *, rebuild: bool, named: Sequence[str]
+    lake: Lake,
+    chosen: Sequence[tuple[Stage, StageConfig]],
+    histories: Histories,
+    *,
+    rebuild: bool,
+    named: Sequence[str],
 ) -> set[str]:
     """Stages whose settings changed since they published, and those named. UsageError for those without `rebuild`."""
     changed: dict[str, str] = {}
-    histories = read_histories(lake)
     for stage, config in chosen:
         if stage.producer:
             continue
         producer, digest = producer_of(stage, config), settings_digest(config)
-        history = histories.get((stage.name, producer), History())
+        history = histories.at_begin(stage.name, producer)
         if history.settings_digest in (None, digest):
             continue
         # A wave that is staged under today's settings: the rebuild was asked for already.
@@ -264,11 +274,13 @@ def _differences(history: History, config: StageConfig) -> str:
     return ", ".join(f"{k} {old.get(k)!r} -> {new[k]!r}" for k in new if old.get(k) != new[k]) or "defaults"
 
 
-def _plan_stage(lake: Lake, stage: Stage, config: StageConfig, *, limit: int | None, rebuild: bool) -> StagePlan:
+def _plan_stage(
+    lake: Lake, stage: Stage, config: StageConfig, histories: Histories, *, limit: int | None, rebuild: bool
+) -> StagePlan:
     from pyspark.sql import functions as F
 
     producer = producer_of(stage, config)
-    history = read_history(lake, stage=stage.name, producer=producer)
+    history = histories.at_begin(stage.name, producer)
     waiting = sum(wave.producer == producer for wave in staged_waves(lake, stage=stage.name))
     marked = find_replays(stage, config, lake, history, producer=producer)
     replays = marked.parents.count() if marked else 0

@@ -25,6 +25,7 @@ from ._audit import Audit, audit, dropped
 from ._cut import Cut, cut
 from ._due import find_due
 from ._feed import CHANGED_AT, DELETED, Due, find_replays, past_itself
+from ._histories import Histories
 from ._judge import all_checks
 from ._lake import Lake, read_errors
 from ._outputs import publish_quarantine, publish_tables
@@ -38,7 +39,6 @@ from ._record import (
     Progress,
     Wave,
     producer_of,
-    read_history,
     read_observed,
     resolved,
     settings_digest,
@@ -68,7 +68,7 @@ class Decision:
 class StageRun:
     """One stage in one run; `execute` does the work. `limit` bounds the units (media, files) of this run.
 
-    `producer` is that of the settings, unless it is given.
+    `histories` are those of the run, `producer` is that of the settings, unless they are given.
     """
 
     stage: Stage
@@ -80,6 +80,7 @@ class StageRun:
     limit: int | None = None
     rebuild: bool = False
     history: History = field(default_factory=History)
+    histories: Histories | None = None
     producer: str = ""
 
     def __post_init__(self) -> None:
@@ -96,16 +97,16 @@ class StageRun:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
         started = time.monotonic()
         staged = [w for w in _staging.staged_waves(self.lake, stage=self.stage.name) if w.producer == self.producer]
-        self.history = read_history(
-            self.lake, stage=self.stage.name, producer=self.producer, staged=[wave.wave_id for wave in staged]
-        )
+        histories = self.histories or Histories(self.lake)
+        self.history = histories.of(self.stage.name, self.producer, staged=[wave.wave_id for wave in staged])
+        is_first = self.history.progress is None
         self._retry_unread()
         for table in (*self.stage.outputs, quarantine.TABLE):
             self.lake.ensure(table)
         self._refill_lost()
         if self._finish_staged(staged):
             self._feed()
-        if self.result.status != "stopped":
+        if self.result.status != "stopped" and not is_first:  # who has published nothing has nothing to replay
             self._replay()
         if self.stage.gather and not self.result.waves and not self.history.outputs:
             self.reporter.note(f"{self.stage.label}: {why_nothing(self.stage, self.config, self.lake)}")
@@ -162,6 +163,8 @@ class StageRun:
 
     def _earlier(self, wave: Wave) -> Mapping[str, float]:
         """What checks that compare waves have seen before."""
+        if self.history.progress is None:  # no wave of this producer was published yet
+            return {}
         names = [check.name for check in all_checks(self.stage, self.config) if check.factor is not None]
         return read_observed(self.lake, wave, names) if names else {}
 

@@ -81,6 +81,10 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.executor.heartbeatInterval": "2s",  # how often progress is seen
         "spark.python.daemon.module": DAEMON,
+        # No notes of where in Python each expression was made: they are half of a run's calls to the JVM, and Python's
+        # own traceback says it too.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
+        "spark.sql.dataFrameQueryContext.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(max(2, min(cpus, 16))),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

@@ -17,8 +17,10 @@ from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Column, Rule, Table
 from visionlake.jobs import _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
+from visionlake.jobs._histories import Histories
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._pipeline import plan, run
+from visionlake.jobs._record import History, Progress, Wave, write_row
 from visionlake.jobs._results import Reporter, RunResult
 from visionlake.jobs._schemas import to_spark
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
@@ -318,6 +320,30 @@ def test_only_a_table_that_the_lake_itself_made_is_known_to_be_untouched(world: 
     assert not other.is_untouched("things")  # whoever made it may have put something in
     world.put({"a": 1})
     assert not world.lake.is_untouched("things")
+
+
+def test_histories_are_read_again_once_others_have_written(world: World) -> None:
+    lake, other = world.lake, Lake(world.lake.uri, spark=world.spark)
+
+    def write(by: Lake, producer: str) -> None:
+        wave = Wave(
+            wave_id=f"{producer}-1", run_id="r", stage="s", producer=producer, sequence=1, mode="changes",
+            started_at="2026-01-01T00:00:00+00:00", progress=Progress(table="t"), config={}, settings_digest="",
+            parent_key=[],
+        )  # fmt: skip
+        write_row(by, wave, known=False, status="published")
+
+    histories = Histories(lake)
+    mark = lake.mark("waves")
+    assert histories.of("s", "mine", staged=()) == History()
+    write(lake, "mine")
+    assert lake.is_own_since("waves", mark) and not lake.is_untouched("waves")
+    assert histories.of("s", "mine", staged=()).sequence == 1, "whoever was given it has written since"
+    assert not other.is_own_since("waves", mark)
+    write(other, "theirs")
+    assert not lake.is_own_since("waves", mark)
+    assert histories.of("s", "theirs", staged=()).sequence == 1
+    assert histories.at_begin("s", "theirs") == History()
 
 
 def test_a_struct_gains_fields_at_its_end_and_old_rows_have_nothing_there(world: World) -> None:
