@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster._lakes import DETECT, Driver, Project, command, contents, published, staged
+from cluster._lakes import DETECT, STAGES, Driver, Project, command, contents, published, staged
 
 import visionlake
 from visionlake.jobs._results import Reporter
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kill, pytest.mark.long]
 
-STEPS = ("staged", "judged", "table", "quarantine", "progress")
+# In this order one wave is killed at two steps and ends in a third, and two more are killed once.
+STEPS = ("quarantine", "table", "progress", "judged", "staged")
 DRIVER = """
 import json, os, signal, sys
 from contextlib import suppress
@@ -89,19 +90,13 @@ class Lakes(Project):
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
-    """Files for one wave of frames per step and one more; the lake that is going to be killed knows them."""
+    """Files for a wave of frames per kill and one more; the lake that is going to be killed knows them."""
     lakes = Lakes(tmp_path_factory.mktemp("kills"), spark)
-    for _ in range(len(STEPS) + 1):
+    for _ in range(3):
         lakes.add_media()
     lakes.run(lakes.lake, "ingest_media")
     lakes.run(lakes.undisturbed)
     return lakes
-
-
-@pytest.fixture(scope="module")
-def growing(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Lakes:
-    """Lakes without files as yet."""
-    return Lakes(tmp_path_factory.mktemp("growing"), spark)
 
 
 @pytest.fixture
@@ -123,7 +118,7 @@ def wave_of_killed(driver: Driver, lakes: Lakes) -> str:
     return told["wave_id"]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["table", "progress"])  # the others: below
 def test_a_kill_while_frames_are_extracted(ingested: Lakes, drivers: list[Driver], step: str) -> None:
     lakes, before = ingested, published(ingested.lake)["extract_frames"]
     drivers.append(lakes.driver("extract_frames", step, stages="extract_frames"))
@@ -149,25 +144,10 @@ def test_after_all_the_kills_the_tables_equal_those_of_an_undisturbed_run(ingest
     assert len(published(ingested.lake)["ingest_media"]) == 1
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_kill_while_files_are_ingested(growing: Lakes, drivers: list[Driver], step: str) -> None:
-    lakes = growing
-    lakes.add_media()
-    drivers.append(lakes.driver("ingest_media", step))
-    wave_id = wave_of_killed(drivers[0], lakes)
-    drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
-    assert drivers[1].wait() == 0, drivers[1].complaint
-    assert published(lakes.lake)["ingest_media"][-1] == wave_id
-    lakes.run(lakes.undisturbed)
-    lakes.assert_equal()
-    waves = published(lakes.lake)
-    assert len(waves["ingest_media"]) == len(waves["extract_frames"]) == lakes.rounds
-
-
 def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
     took_s, killed, staged_by_killed = 0.0, 0, set[str]()
-    for kill in range(6):  # the first run is not killed: it shows how long one takes
+    for kill in range(5):  # the first run is not killed: it shows how long one takes
         for _ in range(3):
             lakes.add_media()
         driver = lakes.driver()
@@ -180,12 +160,12 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
             assert driver.wait() == 0, driver.complaint
             took_s = time.monotonic() - started
             continue
-        time.sleep((kill - chance.random()) / 5 * took_s)
+        time.sleep((kill - chance.random()) / 4 * took_s)
         driver.signal_group(signal.SIGKILL)
         killed += driver.wait() == -signal.SIGKILL
         assert driver.survivors() == []
         staged_by_killed |= staged(lakes.lake)
-    assert killed >= 4  # the last one may be too fast
+    assert killed >= 3  # the last one may be too fast
     drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
     assert drivers[-1].wait() == 0, drivers[-1].complaint
     waves = published(lakes.lake)
@@ -194,9 +174,11 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     lakes.assert_equal()
 
 
-def test_kills_at_ten_moments_of_the_whole_pipeline(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
-    lakes, stages = Lakes(tmp_path, spark, more=DETECT), "ingest_media extract_frames detect_objects"
-    moments = [(stage, step) for stage in ("extract_frames", "detect_objects.builtin") for step in STEPS]
+def test_kills_at_every_step_of_every_stage(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
+    lakes, stages = Lakes(tmp_path, spark, more=DETECT), " ".join(STAGES)
+    moments = [
+        (stage, step) for stage in ("ingest_media", "extract_frames", "detect_objects.builtin") for step in STEPS
+    ]
     begun: dict[str, set[str]] = {}
     for number, moment in enumerate(moments):
         lakes.add_sample(number)
@@ -210,4 +192,4 @@ def test_kills_at_ten_moments_of_the_whole_pipeline(tmp_path: Path, spark: Spark
     lakes.assert_equal()
     assert sum(len(row[-1]) for row in contents(lakes.lake)["detections"]) > 20
     for stage, waves in begun.items():  # what was staged is published as it was
-        assert waves <= {*published(lakes.lake)[stage]}
+        assert len(waves) == 3 and waves <= {*published(lakes.lake)[stage]}

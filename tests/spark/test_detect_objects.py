@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import toy_backend
@@ -84,12 +83,11 @@ def test_another_threshold_labels_again_beside_the_old_rows(world: World) -> Non
     assert world.evaluated("toy") == [] and len(world.rows()) == 6
 
 
-@pytest.mark.parametrize("step", ["staged", pytest.param("table", marks=pytest.mark.long)])
-def test_a_kill_evaluates_nothing_again(world: World, step: str) -> None:
+def test_a_kill_evaluates_nothing_again(world: World) -> None:
     world.model("toy")
     world.put("a", count=4)
     with pytest.raises(KeyboardInterrupt):
-        world.run("toy", reporter=KilledAt(step))
+        world.run("toy", reporter=KilledAt("staged"))
     assert len(pictures_of(world.evaluated("toy"))) == 4
     assert world.run("toy").exit_code == 0
     assert world.evaluated("toy") == [] and world.labelled() == {("toy", "a"): 4}
@@ -109,43 +107,38 @@ def test_bad_pictures_are_rows_with_their_reason(world: World) -> None:
     assert {row["stage"] for row in bad} == {"detect_objects"} and world.labelled() == {("toy", "good"): 40}
 
 
-@pytest.mark.parametrize(
-    ("found", "reason"),
-    [
-        pytest.param([[1.5, 0, [0, 0, 1, 1]]], "score_out_of_range", marks=pytest.mark.long),
-        ([[float("nan"), 0, [0, 0, 1, 1]]], "score_out_of_range"),
-        pytest.param([[0.9, 0, [0, 0, 1.2, 1]]], "box_outside", marks=pytest.mark.long),
-        pytest.param([[0.9, 0, [0.5, 0, 0.5, 1]]], "box_empty", marks=pytest.mark.long),
-        pytest.param([[0.9, 7, [0, 0, 1, 1]]], "label_unknown", marks=pytest.mark.long),
-    ],
-)
-def test_a_bad_model_stops_at_the_gate(world: World, found: list[Any], reason: str) -> None:
+def test_bad_models_stop_at_the_gate(world: World) -> None:
+    bad = {
+        "high": ([1.5, 0, [0, 0, 1, 1]], "score_out_of_range"),
+        "nan": ([float("nan"), 0, [0, 0, 1, 1]], "score_out_of_range"),
+        "outside": ([0.9, 0, [0, 0, 1.2, 1]], "box_outside"),
+        "empty": ([0.9, 0, [0.5, 0, 0.5, 1]], "box_empty"),
+        "unknown": ([0.9, 7, [0, 0, 1, 1]], "label_unknown"),
+    }
+    for name, (found, _) in bad.items():
+        world.model(name, found=[found])
     world.model("good")
     world.put("a")
-    world.run("good")
-    version = world.lake.version("detections")
-    world.model("bad", found=found)
-    result = world.run("good", "bad")
+    result = world.run("good", *bad)
     assert result.exit_code == 3
-    assert [stage.status for stage in result.stages] == ["nothing_new", "stopped"]
-    (check,) = [check for check in result.stages[1].checks if check.stops]
-    assert check.name == "row_rules" and check.keys and "bad@1" in check.keys[0]
-    assert dict(result.stages[1].reasons) == {reason: 3}
-    assert world.lake.version("detections") == version
-    wave = _waves.list_waves(world.lake)[0]
-    assert (wave["status"], wave["producer"].partition("@")[0]) == ("stopped", "bad")
+    assert [stage.status for stage in result.stages] == ["done", *["stopped"] * len(bad)]
+    for stage, (name, (_, reason)) in zip(result.stages[1:], bad.items(), strict=True):
+        (check,) = [check for check in stage.checks if check.stops]
+        assert check.name == "row_rules" and check.keys and f"{name}@1" in check.keys[0]
+        assert dict(stage.reasons) == {reason: 3}
+    assert world.labelled() == {("good", "a"): 3}
+    waves = {(wave["status"], wave["producer"].partition("@")[0]) for wave in _waves.list_waves(world.lake)}
+    assert waves == {("published", "good"), *(("stopped", name) for name in bad)}
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [("hang", "hangs: no answer within 1 s"), ("die", "crashed"), ("fail", "out of luck")],
-)
-def test_a_model_that_hangs_dies_or_fails_is_named(world: World, mode: str, message: str) -> None:
-    world.model("toy", mode=mode)
+def test_a_model_that_hangs_dies_or_fails_is_named(world: World) -> None:
     world.put("a")
-    (stage,) = world.run("toy", batch_limit_s=1.0).stages
-    assert stage.status == "failed" and "toy@1:" in (stage.error or "") and message in (stage.error or ""), stage
-    assert not world.rows()
+    for mode, message in (("hang", "hangs: no answer within 1 s"), ("die", "crashed"), ("fail", "out of luck")):
+        world.model("toy", mode=mode)
+        (stage,) = world.run("toy", batch_limit_s=1.0).stages
+        told = stage.error or ""
+        assert stage.status == "failed" and "toy@1:" in told and message in told, (mode, stage)
+        assert not world.rows()
     world.model("toy")
     assert world.run("toy").exit_code == 0 and len(world.rows()) == 3
 

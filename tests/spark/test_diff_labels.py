@@ -31,10 +31,10 @@ def found(*things: tuple[str, int]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-@pytest.fixture
-def lake(tmp_path: Path, spark: SparkSession) -> LakeByHand:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> LakeByHand:
     """Three frames that both looked at, one that only the old model did, and one that neither."""
-    made = LakeByHand(tmp_path, spark)
+    made = LakeByHand(tmp_path_factory.mktemp("filled"), spark)
     made.fill(*(f"file:///media/{name}.mp4" for name in ("same", "moved", HOSTILE, "alone", "none")))
     looks = {
         0: (found(("car", 0), ("dog", 40)), found(("car", 0), ("dog", 40))),
@@ -42,14 +42,21 @@ def lake(tmp_path: Path, spark: SparkSession) -> LakeByHand:
         2: (found(("car", 0), ("car", 30), (HOSTILE, 0)), found(("dog", 0))),
         3: (found(("car", 0)), None),
     }
-    for place, both in looks.items():
-        for model, instances in zip((OLD, NEW), both, strict=True):
-            if instances is not None:
-                made.put("detections", {
-                    "media_id": f"{place:064x}", "stream_index": 0, "pts": 512, "model_id": model,
-                    "frame_width_px": 64, "frame_height_px": 48, "instances": instances,
-                })  # fmt: skip
+    made.put("detections", *(
+        {
+            "media_id": f"{place:064x}", "stream_index": 0, "pts": 512, "model_id": model,
+            "frame_width_px": 64, "frame_height_px": 48, "instances": instances,
+        }
+        for place, both in looks.items()
+        for model, instances in zip((OLD, NEW), both, strict=True)
+        if instances is not None
+    ))  # fmt: skip
     return made
+
+
+@pytest.fixture
+def lake(tmp_path: Path, filled: LakeByHand) -> LakeByHand:
+    return filled.copy_to(tmp_path)
 
 
 def test_classes_and_worst_frames(lake: LakeByHand) -> None:

@@ -109,9 +109,12 @@ def test_frames_that_all_sources_have_seen_are_fused_once(world: Fusing) -> None
     assert {one.status for one in world.fuse().stages} == {"nothing_new"} and world.versions() == before
     assert [one.parents for one in plan(world.pipeline(), spark=world.spark)] == [0, 0, 0]
 
-    # Another model's rows are none of its business, and a source that sees more frames makes these due alone.
+
+@pytest.mark.long
+def test_frames_are_due_once_all_sources_have_seen_them(world: Fusing) -> None:
     world.model("three")
-    assert world.fuse("one", "two", "three").stages[-1].published == 0
+    world.put("a", count=2)
+    assert world.fuse("one", "two", "three").stages[-1].published == 2
     world.put("c", count=2)
     world.fuse(only=["detect_objects.one"])
     assert world.fuse(only=["fuse_labels"]).stages[-1].published == 0 and not world.fused("media_id = 'c'")
@@ -139,12 +142,8 @@ def test_changed_frames_and_labels_renew_their_fused_rows_and_no_others(world: F
     assert {*before} - {*after} == {("b", 2)} and after["a", 1]["instances"] == []
     assert {key for key, row in after.items() if row["input_version"] == version or row != before[key]} == {("a", 1)}
     # The same again where the labels come out equal: the row is gone with the change, and is there again after it.
+    # And one source's row is made anew for an unchanged frame.
     world.correct("media_id = 'a' AND pts = 1", image=picture(1))
-    world.fuse()
-    again = world.fused()
-    assert {*again} == {*after} and again["a", 1]["input_version"] == world.lake.version("frames")
-
-    # One source's row is made anew for an unchanged frame.
     one = next(row["model_id"] for row in world.rows("model_id LIKE 'one@%'"))
     world.lake.update(
         "detections",
@@ -152,9 +151,10 @@ def test_changed_frames_and_labels_renew_their_fused_rows_and_no_others(world: F
         values={"instances": "transform(instances, i -> struct(i.label_id, i.label, 0.5D AS score, i.box, i.area_px, "
                 "i.mask, i.parents))"},
     )  # fmt: skip
-    others = world.rows("model_id NOT LIKE 'fusion@%'")
-    assert world.fuse(only=["fuse_labels"]).stages[-1].parents == 1
-    assert labels_of(world.fused()["b", 0])[0] == ("cat", 0.45)
+    assert world.fuse().stages[-1].parents == 2
+    again, others = world.fused(), world.rows("model_id NOT LIKE 'fusion@%'")
+    assert {*again} == {*after} and again["a", 1]["input_version"] == world.lake.version("frames")
+    assert labels_of(again["b", 0])[0] == ("cat", 0.45)
     world.delete("detections", f"model_id = '{one}' AND media_id = 'b' AND pts = 0")
     world.fuse(only=["fuse_labels"])
     assert {*again} - {*world.fused()} == {("b", 0)}, "a source has no word on this frame any more"
@@ -165,7 +165,7 @@ def test_changed_frames_and_labels_renew_their_fused_rows_and_no_others(world: F
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", ["staged", "table"])
-def test_a_killed_fusion_goes_on_and_a_stopped_source_holds_it(world: Fusing, step: str) -> None:
+def test_a_killed_fusion_goes_on(world: Fusing, step: str) -> None:
     world.put("a", "b", count=2)
     world.fuse(only=["detect_objects"])
     with pytest.raises(KeyboardInterrupt):
@@ -177,8 +177,14 @@ def test_a_killed_fusion_goes_on_and_a_stopped_source_holds_it(world: Fusing, st
     assert {*fused} == {("a", 0), ("a", 1), ("b", 1)} and fused["a", 0]["instances"] == []
     before = world.versions()
     assert {one.status for one in world.fuse().stages} == {"nothing_new"} and world.versions() == before
-    assert world.fuse(limit=1, iou=0.6).stages[-1].published == 2  # a wave a run
-    assert world.fuse(limit=1, iou=0.6).stages[-1].published == 1 and world.versions() != before
+
+
+@pytest.mark.long
+def test_waves_are_limited_and_a_stopped_source_holds_them(world: Fusing) -> None:
+    world.put("a", "b", count=2)
+    world.fuse(only=["detect_objects"])
+    for _ in range(2):
+        assert world.fuse(limit=1, only=["fuse_labels"]).stages[-1].published == 2  # a wave a run
 
     world.model("two", found=[[1.5, 0, [0.0, 0.0, 1.0, 1.0]]])
     world.model("three", mode="fail")
@@ -188,7 +194,7 @@ def test_a_killed_fusion_goes_on_and_a_stopped_source_holds_it(world: Fusing, st
         "skipped", "waits for detect_objects.two",
     )  # fmt: skip
     world.model("two", found=[CAT])
-    assert world.fuse("one", "two", "three").stages[-1].published == 3, "a failed model that is no source is no matter"
+    assert world.fuse("one", "two", "three").stages[-1].published == 4, "a failed model that is no source is no matter"
 
 
 @pytest.mark.long

@@ -168,6 +168,7 @@ def test_another_rate_wants_rebuild_and_then_equals_a_fresh_lake(world: World, t
     assert world.equality(frames.TABLE) == coarse
 
 
+@pytest.mark.long
 def test_a_planted_bad_batch_stops_then_is_judged_again_without_decoding(world: World, decoded: list[str]) -> None:
     for i in range(4):
         world.video(f"good{i}.mp4", count=10)
@@ -282,9 +283,16 @@ def test_the_plain_function_needs_no_lake(world: World) -> None:
         visionlake.extract_frames(files, fps=-1)
 
 
-def test_tables_open_without_spark_as_the_readme_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_as_declared_and_open_without_spark_as_the_readme_says(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.video("a.mp4")
     world.run()
+    tables: Sequence[Table] = (media.TABLE, sources.TABLE, frames.TABLE, quarantine.TABLE)
+    for table in tables:
+        fields = {f.name: f for f in world.lake.table(table.name).schema.fields}
+        assert tuple(fields) == table.column_names
+        assert all(fields[c.name].metadata["comment"] == c.comment for c in table.columns)
     monkeypatch.chdir(world.folder)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     blocks = [
@@ -344,13 +352,3 @@ def test_a_corrected_and_a_deleted_frame_touch_only_their_children(world: World)
 
 def _files(world: World, table: str) -> set[str]:
     return set(world.lake.table(table).inputFiles())
-
-
-def test_declared_tables_are_what_is_there(world: World) -> None:
-    world.video("a.mp4")
-    world.run()
-    tables: Sequence[Table] = (media.TABLE, sources.TABLE, frames.TABLE, quarantine.TABLE)
-    for table in tables:
-        fields = {f.name: f for f in world.lake.table(table.name).schema.fields}
-        assert tuple(fields) == table.column_names
-        assert all(fields[c.name].metadata["comment"] == c.comment for c in table.columns)

@@ -160,7 +160,10 @@ def test_a_mended_input_clears_its_quarantine(world: World) -> None:
     assert world.quarantined() == {} and world.parts() == {"a": [1]}
 
 
-@pytest.mark.parametrize("step", ["staged", "judged", "table", "quarantine", "progress"])
+@pytest.mark.parametrize(
+    "step",
+    ["staged", "quarantine", *(pytest.param(step, marks=pytest.mark.long) for step in ("judged", "table", "progress"))],
+)
 def test_stopping_after_a_step_loses_and_doubles_nothing(world: World, step: str) -> None:
     world.put({"a": 2, "b": -1})
     with pytest.raises(KeyboardInterrupt):
@@ -373,6 +376,7 @@ def test_a_rebuild_deletes_the_children_of_parents_that_are_gone(world: World) -
     assert world.parts() == {"b": [2]}
 
 
+@pytest.mark.long
 def test_a_killed_rebuild_goes_on_from_its_staged_wave_without_asking_again(world: World) -> None:
     world.put({"a": 1, "b": 1, "c": 1, "d": 1})
     world.run(factor=1)
@@ -383,6 +387,7 @@ def test_a_killed_rebuild_goes_on_from_its_staged_wave_without_asking_again(worl
     assert COMPUTED == ["d"] and world.parts() == {"a": [2], "b": [2], "c": [2], "d": [2]}
 
 
+@pytest.mark.long
 def test_a_table_that_was_lost_is_made_again(world: World) -> None:
     world.put({"a": 2, "b": 3})
     world.run()
@@ -394,6 +399,7 @@ def test_a_table_that_was_lost_is_made_again(world: World) -> None:
     assert world.run().stages[0].status == "nothing_new"
 
 
+@pytest.mark.long
 def test_a_stopped_wave_that_other_settings_replace_is_told_as_superseded(world: World) -> None:
     world.put({"a": 2})
     assert world.run(factor=500).exit_code == 3

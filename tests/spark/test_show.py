@@ -14,11 +14,16 @@ from visionlake._show import write_picture
 from visionlake.errors import UsageError
 
 
-@pytest.fixture
-def lake(tmp_path: Path, spark: SparkSession) -> LakeByHand:
-    made = LakeByHand(tmp_path, spark)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> LakeByHand:
+    made = LakeByHand(tmp_path_factory.mktemp("filled"), spark)
     made.fill("file:///media/one.mp4", "file:///media/two.mp4", "file:///else/two.mp4")
     return made
+
+
+@pytest.fixture
+def lake(tmp_path: Path, filled: LakeByHand) -> LakeByHand:
+    return filled.copy_to(tmp_path)
 
 
 def show(lake: LakeByHand, media: str, tmp_path: Path, pts: int | None = None, model: str | None = None) -> Any:
