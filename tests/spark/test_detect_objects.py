@@ -72,6 +72,7 @@ def test_labels_open_without_spark_as_the_readme_says(
     assert shown.count("cat") == 2 and "x_max" in shown
 
 
+@pytest.mark.long
 def test_another_threshold_labels_again_beside_the_old_rows(world: World) -> None:
     world.model("toy", found=[[0.9, 0, [0, 0, 1, 1]], [0.4, 1, [0, 0, 0.5, 1]]])
     world.put("a")
@@ -107,6 +108,7 @@ def test_bad_pictures_are_rows_with_their_reason(world: World) -> None:
     assert {row["stage"] for row in bad} == {"detect_objects"} and world.labelled() == {("toy", "good"): 40}
 
 
+@pytest.mark.long
 def test_bad_models_stop_at_the_gate(world: World) -> None:
     bad = {
         "high": ([1.5, 0, [0, 0, 1, 1]], "score_out_of_range"),
@@ -171,6 +173,7 @@ def test_a_corrected_frame_renews_the_labels_of_all_models_and_of_no_other_frame
     assert all(after[key] == before[key] for key in after if key not in renewed)
 
 
+@pytest.mark.long
 def test_a_new_model_clears_what_an_old_one_can_no_longer_know(world: World) -> None:
     world.model("old")
     world.model("new")
@@ -198,6 +201,7 @@ def test_labels_that_came_out_equal_are_not_taken_for_stale(world: World) -> Non
         assert world.labelled() == {("one", "dark"): 2, ("two", "dark"): 2}
 
 
+@pytest.mark.long
 def test_replaced_weights_are_another_model_also_for_a_worker_that_is_warm(world: World) -> None:
     world.model("toy")
     world.put("a")
@@ -208,6 +212,7 @@ def test_replaced_weights_are_another_model_also_for_a_worker_that_is_warm(world
     assert sorted(scores.values(), key=min) == [{0.5}, {0.9}]
 
 
+@pytest.mark.long
 def test_a_stopped_wave_of_a_model_that_is_gone_can_be_dropped(world: World) -> None:
     world.model("toy", found=[[1.5, 0, [0, 0, 1, 1]]])
     world.put("a")

@@ -26,6 +26,8 @@ from visionlake.jobs._explain import explain
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._schemas import to_spark
 
+pytestmark = pytest.mark.long
+
 MEDIA = ("aaaaaaaa", "bbbbbbbb")
 FILES = {name: f"file:///films/{name[0]}%1B%5B2J.mp4" for name in (*MEDIA, "torn0000")}
 

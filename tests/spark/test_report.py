@@ -75,6 +75,7 @@ def test_it_is_written_anew_only_where_something_changed(world: World) -> None:
     assert observe(world.lake, Config()).is_new
 
 
+@pytest.mark.long
 def test_pictures_are_bounded_and_come_from_all_media(world: World) -> None:
     world.fill(*(f"file:///{name}.mp4" for name in "abcde"))
     page = world.report(max_pictures=3)
@@ -82,6 +83,7 @@ def test_pictures_are_bounded_and_come_from_all_media(world: World) -> None:
     assert "data:image" not in world.report(max_pictures=0)
 
 
+@pytest.mark.long
 def test_a_picture_that_cannot_be_shown_says_why(world: World) -> None:
     world.fill("file:///a.mp4")
     world.lake.update("frames", where="true", values={"image": "cast('no picture' AS binary)"})

@@ -68,6 +68,7 @@ def test_objects_and_classes_go_to_their_tables_bit_for_bit(world: World) -> Non
     assert world.run("segment.masks").stages[0].status == "nothing_new"
 
 
+@pytest.mark.long
 def test_a_task_of_one_kind_writes_rows_of_that_kind(world: World) -> None:
     world.put("a", count=1)
     for task, written in (("instance", (1, 0)), ("semantic", (1, 1))):

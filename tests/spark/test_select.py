@@ -144,6 +144,7 @@ def test_what_other_models_found_selects(world: SelectWorld) -> None:
         world.label(big="models['x@1:0'] IS NULL", nano=None)
 
 
+@pytest.mark.long
 def test_facts_of_the_media_select_and_what_a_frame_cannot_answer_is_told(world: SelectWorld) -> None:
     from visionlake.expectations import media
     from visionlake.jobs._schemas import to_spark
