@@ -107,7 +107,7 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
     took_s, killed, staged_by_killed = 0.0, 0, set[str]()
     for kill in range(4):  # the first run is not killed: it shows how long one takes
-        for _ in range(3):
+        for _ in range(2):
             lakes.add_media()
         driver = lakes.driver()
         drivers.append(driver)
