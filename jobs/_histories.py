@@ -28,7 +28,8 @@ class Histories:
         wrote, and for what is staged: the status of a wave that is done was not read at the begin.
         """
         key = stage, producer
-        if staged or key in self._given or not self._lake.is_own_since("waves", self._mark):
-            return read_history(self._lake, stage=stage, producer=producer, staged=staged)
+        is_old = key in self._given or not self._lake.is_own_since("waves", self._mark)
         self._given.add(key)
+        if staged or is_old:
+            return read_history(self._lake, stage=stage, producer=producer, staged=staged)
         return self.at_begin(stage, producer)

@@ -348,6 +348,11 @@ def test_histories_are_read_again_once_others_have_written(world: World) -> None
     assert histories.of("s", "theirs", staged=()).sequence == 1
     assert histories.at_begin("s", "theirs") == History()
 
+    histories = Histories(lake)
+    assert histories.of("s", "mine", staged=["mine-1"]).statuses == {"mine-1": "published"}
+    lake.update("waves", where="producer = 'mine'", values={"sequence": "2"})
+    assert histories.of("s", "mine", staged=()).sequence == 2
+
 
 def test_a_struct_gains_fields_at_its_end_and_old_rows_have_nothing_there(world: World) -> None:
     lake, key = world.lake, Column(name="media_id", type="string", comment="", nullable=False)
