@@ -9,7 +9,7 @@ from ._record import History, read_histories, read_history
 
 
 class Histories:
-    """The histories of a run. Each look at `waves` costs a query, and a run has many stages."""
+    """The histories of a run. Each look at `waves` costs a query, and a table's head next to nothing."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
@@ -28,8 +28,8 @@ class Histories:
         wrote, and for what is staged: the status of a wave that is done was not read at the begin.
         """
         key = stage, producer
-        is_old = key in self._given or not self._lake.is_own_since("waves", self._mark)
+        is_old = staged or key in self._given or not self._lake.is_own_since("waves", self._mark)
         self._given.add(key)
-        if staged or is_old:
+        if is_old:
             return read_history(self._lake, stage=stage, producer=producer, staged=staged)
         return self.at_begin(stage, producer)

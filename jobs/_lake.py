@@ -210,10 +210,10 @@ class Lake(LakeFiles):
     def is_own_since(self, name: str, mark: Mark) -> bool:
         """Whether nobody but this very object has made or written a table since the mark."""
         if not self.exists(name):
-            return mark.head is None
+            return mark.head is None and name not in self._made
         version, table_id = self.head(name)
         before, same_id = mark.head or (0, self._made.get(name))
-        # A commit of ours that Delta skipped makes them differ, which is on the safe side.
+        # An append of ours that Delta skipped makes them differ, but for the commit of another's that it repeats.
         return table_id == same_id and version - before == self._commits[name] - mark.commits
 
     def append(self, name: str, rows: DataFrame, *, transaction: str) -> None:

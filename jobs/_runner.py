@@ -68,7 +68,7 @@ class Decision:
 class StageRun:
     """One stage in one run; `execute` does the work. `limit` bounds the units (media, files) of this run.
 
-    `histories` are those of the run, `producer` is that of the settings, unless they are given.
+    `histories` are those of the run, for `execute`. `producer` is that of the settings, unless it is given.
     """
 
     stage: Stage
@@ -97,16 +97,16 @@ class StageRun:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
         started = time.monotonic()
         staged = [w for w in _staging.staged_waves(self.lake, stage=self.stage.name) if w.producer == self.producer]
-        histories = self.histories or Histories(self.lake)
-        self.history = histories.of(self.stage.name, self.producer, staged=[wave.wave_id for wave in staged])
-        is_first = self.history.progress is None
+        assert self.histories is not None
+        self.history = self.histories.of(self.stage.name, self.producer, staged=[wave.wave_id for wave in staged])
+        has_published = self.history.progress is not None
         self._retry_unread()
         for table in (*self.stage.outputs, quarantine.TABLE):
             self.lake.ensure(table)
         self._refill_lost()
         if self._finish_staged(staged):
             self._feed()
-        if self.result.status != "stopped" and not is_first:  # who has published nothing has nothing to replay
+        if self.result.status != "stopped" and has_published:  # or there is nothing to replay
             self._replay()
         if self.stage.gather and not self.result.waves and not self.history.outputs:
             self.reporter.note(f"{self.stage.label}: {why_nothing(self.stage, self.config, self.lake)}")

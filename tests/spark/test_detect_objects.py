@@ -121,14 +121,16 @@ def test_bad_models_stop_at_the_gate(world: World) -> None:
         world.model(name, found=[found])
     world.model("good")
     world.put("a")
+    world.run("good")
+    version = world.lake.version("detections")
     result = world.run("good", *bad)
     assert result.exit_code == 3
-    assert [stage.status for stage in result.stages] == ["done", *["stopped"] * len(bad)]
+    assert [stage.status for stage in result.stages] == ["nothing_new", *["stopped"] * len(bad)]
     for stage, (name, (_, reason)) in zip(result.stages[1:], bad.items(), strict=True):
         (check,) = [check for check in stage.checks if check.stops]
         assert check.name == "row_rules" and check.keys and f"{name}@1" in check.keys[0]
         assert dict(stage.reasons) == {reason: 3}
-    assert world.labelled() == {("good", "a"): 3}
+    assert world.lake.version("detections") == version and world.labelled() == {("good", "a"): 3}
     waves = {(wave["status"], wave["producer"].partition("@")[0]) for wave in _waves.list_waves(world.lake)}
     assert waves == {("published", "good"), *(("stopped", name) for name in bad)}
 

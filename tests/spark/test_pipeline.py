@@ -114,9 +114,12 @@ def test_copies_moves_and_touches_decode_nothing_and_what_is_replaced_or_deleted
     gone = world.video("gone.mp4", count=15)
     world.run()
     decoded.clear()
+    before = world.lake.version("frames")
     shutil.copy(a, world.media / "z copy of a.mp4")
     b.rename(world.media / "moved.mp4")
     os.utime(a, (1_700_000_000, 1_700_000_000))
+    world.run()
+    assert decoded == [] and world.lake.version("frames") == before and world.lake.table("media").count() == 4
     world.video("old.mp4", count=75)
     gone.unlink()
     world.run()

@@ -26,8 +26,6 @@ from visionlake.jobs._explain import explain
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._schemas import to_spark
 
-pytestmark = pytest.mark.long
-
 MEDIA = ("aaaaaaaa", "bbbbbbbb")
 FILES = {name: f"file:///films/{name[0]}%1B%5B2J.mp4" for name in (*MEDIA, "torn0000")}
 
@@ -99,6 +97,7 @@ def story(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield Story(tmp_path_factory.mktemp("story"), spark)
 
 
+@pytest.mark.long
 def test_the_view_models_has_a_row_for_each_model(story: Story) -> None:
     rows = {row["model_id"]: row.asDict(recursive=True) for row in story.lake.table("models").collect()}
     assert rows.keys() == {"ancient@1:00", story.old, story.new}
@@ -111,6 +110,7 @@ def test_the_view_models_has_a_row_for_each_model(story: Story) -> None:
     assert (rows[story.new]["wave_count"], rows[story.new]["rows_published"]) == (1, 6)
 
 
+@pytest.mark.long
 def test_a_label_is_told_of_the_wave_that_wrote_it(story: Story) -> None:
     for media, pts, run, sequence, version in (
         ("aaaaaaaa", 1, story.first, 1, 2),
@@ -129,6 +129,7 @@ def test_a_label_is_told_of_the_wave_that_wrote_it(story: Story) -> None:
         assert judged["error_share"] == ("warned" if sequence == 2 else "passed"), "the second one has the torn picture"
 
 
+@pytest.mark.long
 def test_all_of_a_frame_at_once_with_who_released_what_and_as_json(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +152,7 @@ def test_all_of_a_frame_at_once_with_who_released_what_and_as_json(
     assert json.loads(capsys.readouterr().out) == found
 
 
+@pytest.mark.long
 def test_a_quarantined_frame_says_why_and_what_is_not_there_says_what_is(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_quarantined_frame_says_why_and_what_is_not_there_says_what_is(
         story.explain("d.mp4")
 
 
+@pytest.mark.long
 def test_the_lake_as_a_run_left_it(story: Story) -> None:
     first = story.past(story.first)
     assert {row["model_id"] for row in first.table("detections").collect()} == {story.old}
@@ -197,6 +200,7 @@ def test_the_lake_as_a_run_left_it(story: Story) -> None:
     assert {row["run_id"] for row in story.past(story.third).table("detections").collect()} > {story.third}
 
 
+@pytest.mark.long
 def test_the_lake_at_a_time_and_at_versions(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     future, before = story.past(datetime.now(UTC) + timedelta(days=1)), story.past(story.before)
     assert future.names() == story.lake.names() and future.version("frames") == story.lake.version("frames")

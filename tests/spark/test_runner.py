@@ -15,12 +15,12 @@ from spark_session import KilledAt
 
 from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Column, Rule, Table
-from visionlake.jobs import _quarantine, _waves
+from visionlake.jobs import _histories, _quarantine, _waves
 from visionlake.jobs._config import Pipeline, TrackingConfig
 from visionlake.jobs._histories import Histories
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._pipeline import plan, run
-from visionlake.jobs._record import History, Progress, Wave, write_row
+from visionlake.jobs._record import History, Progress, Wave, read_history, write_row
 from visionlake.jobs._results import Reporter, RunResult
 from visionlake.jobs._schemas import to_spark
 from visionlake.jobs._stage import Input, Stage, StageConfig, setting
@@ -135,10 +135,11 @@ def test_waves_publish_everything_once_and_a_second_run_does_nothing(world: Worl
 
 def test_only_what_changed_is_computed_and_only_its_rows_are_touched(world: World) -> None:
     world.put({"a": 2, "b": 1, "c": 3})
-    world.run()
+    first = world.run()
     world.put({"d": 2})
     world.run()
     assert COMPUTED == ["d"]
+    assert Lake(world.lake.uri, spark=world.spark, as_of=first.run_id).table("parts").count() == 6
     things = f"delta.`{world.lake.path('things')}`"
     world.spark.sql(f"UPDATE {things} SET remark = 'x'")
     before = world.version()
@@ -325,8 +326,15 @@ def test_only_a_table_that_the_lake_itself_made_is_known_to_be_untouched(world: 
     assert not world.lake.is_untouched("things")
 
 
-def test_histories_are_read_again_once_others_have_written(world: World) -> None:
+def test_histories_are_read_again_only_once_others_have_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, other = world.lake, Lake(world.lake.uri, spark=world.spark)
+    asked: list[str] = []
+
+    def counting(*arguments: Any, **named: Any) -> History:
+        asked.append(named["producer"])
+        return read_history(*arguments, **named)
+
+    monkeypatch.setattr(_histories, "read_history", counting)
 
     def write(by: Lake, producer: str) -> None:
         wave = Wave(
@@ -341,6 +349,7 @@ def test_histories_are_read_again_once_others_have_written(world: World) -> None
     assert histories.of("s", "mine", staged=()) == History()
     write(lake, "mine")
     assert lake.is_own_since("waves", mark) and not lake.is_untouched("waves")
+    assert histories.of("s", "new", staged=()) == History() and asked == []
     assert histories.of("s", "mine", staged=()).sequence == 1, "whoever was given it has written since"
     assert not other.is_own_since("waves", mark)
     write(other, "theirs")
@@ -348,10 +357,32 @@ def test_histories_are_read_again_once_others_have_written(world: World) -> None
     assert histories.of("s", "theirs", staged=()).sequence == 1
     assert histories.at_begin("s", "theirs") == History()
 
-    histories = Histories(lake)
+    asked.clear()
+    histories, mark = Histories(lake), lake.mark("waves")
     assert histories.of("s", "mine", staged=["mine-1"]).statuses == {"mine-1": "published"}
     lake.update("waves", where="producer = 'mine'", values={"sequence": "2"})
+    assert lake.is_own_since("waves", mark) and histories.of("s", "theirs", staged=()).sequence == 1
+    assert asked == ["mine"]
     assert histories.of("s", "mine", staged=()).sequence == 2
+    shutil.rmtree(lake.path("waves"))
+    assert not lake.is_own_since("waves", mark)
+    write(lake, "mine")
+    assert not lake.is_own_since("waves", mark), "it was made anew"
+
+
+@pytest.mark.long
+def test_checks_that_compare_waves_know_those_before(world: World) -> None:
+    check = Check(name="usual_value", metric="avg(value)", factor=1.5, severity="warn", expected="as usual")
+    stage = dataclasses.replace(STAGE, outputs=(dataclasses.replace(PARTS, checks=(check,)),))
+
+    def run_it(size: int, name: str) -> str:
+        world.put({name: size})
+        pipeline = dataclasses.replace(world.pipeline(), stages=((stage, Config()),))
+        (result,) = run(pipeline, spark=world.spark).stages
+        (found,) = [one for one in result.checks if one.name == "usual_value"]
+        return found.status
+
+    assert [run_it(3, "a"), run_it(3, "b"), run_it(30, "c")] == ["skipped", "passed", "warned"]
 
 
 def test_a_struct_gains_fields_at_its_end_and_old_rows_have_nothing_there(world: World) -> None:

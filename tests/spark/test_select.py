@@ -186,13 +186,13 @@ def test_a_predicate_that_spark_cannot_read_stops_before_any_stage(world: Select
         visionlake.detect_objects(world.lake.table("frames"), backend="toy_backend", select="pts = 0")
 
 
-@pytest.mark.long
-def test_a_kill_loses_doubles_and_repeats_nothing(world: SelectWorld) -> None:
+@pytest.mark.parametrize("step", ["staged", pytest.param("quarantine", marks=pytest.mark.long)])
+def test_a_kill_loses_doubles_and_repeats_nothing(world: SelectWorld, step: str) -> None:
     world.put("a", "b", value=100, count=2)
     world.put("torn", value=80, count=1, image=picture(80)[:-30])
     select = "pts = 0"
     with pytest.raises(KeyboardInterrupt):
-        world.label(KilledAt("quarantine"), toy=select)
+        world.label(KilledAt(step), toy=select)
     assert world.seen("toy") == [100, 100]
     world.label(toy=select)
     world.label(toy=select)
