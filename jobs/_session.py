@@ -81,8 +81,8 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.executor.heartbeatInterval": "2s",  # how often progress is seen
         "spark.python.daemon.module": DAEMON,
-        # No notes of where in Python each expression was made, which are half of a run's calls to the JVM. An error that
-        # comes with the rows does without the line that made its expression.
+        # No notes of where in Python each expression was made, which are half of a run's calls to the JVM. So an error
+        # that comes with the rows does not name the line that made its expression.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.dataFrameQueryContext.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
