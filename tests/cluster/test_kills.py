@@ -23,13 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kill, pytest.mark.long]
 
-# A wave is killed up to three times: the next driver takes up what is staged.
-MOMENTS = (
-    ("ingest_media", "table"),
-    ("ingest_media", "progress"),
-    *(("extract_frames", step) for step in ("quarantine", "table", "judged", "staged")),
-    *(("detect_objects.builtin", step) for step in ("table", "progress", "judged", "staged")),
-)
+# In this order one wave is killed at two steps and ends in a third, and two more are killed once.
+STEPS = ("quarantine", "table", "progress", "judged", "staged")
 DRIVER = """
 import json, os, signal, sys
 from contextlib import suppress
@@ -106,8 +101,8 @@ def drivers() -> Iterator[list[Driver]]:
 def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
     lakes, chance = Lakes(tmp_path, spark), random.Random(20)
     took_s, killed, staged_by_killed = 0.0, 0, set[str]()
-    for kill in range(3):  # the first run is not killed: it shows how long one takes
-        for _ in range(2):
+    for kill in range(6):  # the first run is not killed: it shows how long one takes
+        for _ in range(3):
             lakes.add_media()
         driver = lakes.driver()
         drivers.append(driver)
@@ -119,12 +114,12 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
             assert driver.wait() == 0, driver.complaint
             took_s = time.monotonic() - started
             continue
-        time.sleep((kill - chance.random()) / 2 * took_s)
+        time.sleep((kill - chance.random()) / 5 * took_s)
         driver.signal_group(signal.SIGKILL)
         killed += driver.wait() == -signal.SIGKILL
         assert driver.survivors() == []
         staged_by_killed |= staged(lakes.lake)
-    assert killed >= 1  # the last one may be too fast
+    assert killed >= 4  # the last one may be too fast
     drivers.append(Driver(command("run", lakes.pipeline("lake")), folder=lakes.folder))
     assert drivers[-1].wait() == 0, drivers[-1].complaint
     waves = published(lakes.lake)
@@ -133,10 +128,11 @@ def test_kills_at_random_times(tmp_path: Path, spark: SparkSession, drivers: lis
     lakes.assert_equal()
 
 
-def test_kills_at_ten_moments_of_the_whole_pipeline(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
+def test_kills_at_every_step_of_every_stage(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
     lakes, begun = Lakes(tmp_path, spark, more=DETECT), defaultdict[str, set[str]](set)
     lakes.add_bad_ones(1)
-    for number, (stage, step) in enumerate(MOMENTS):
+    labels = ("ingest_media", "extract_frames", "detect_objects.builtin")
+    for number, (stage, step) in enumerate((label, step) for label in labels for step in STEPS):
         lakes.add_sample(number)
         name = stage.partition(".")[0]
         if before := STAGES[: STAGES.index(name)]:
@@ -146,6 +142,8 @@ def test_kills_at_ten_moments_of_the_whole_pipeline(tmp_path: Path, spark: Spark
         assert drivers[-1].survivors() == []
         told = json.loads(lakes.told.read_text())
         begun[name].add(told["wave_id"])
+        assert told["wave_id"] in staged(lakes.lake)
+        assert (told["wave_id"] in published(lakes.lake)[name]) == (step == "progress")
         if (stage, step) == ("extract_frames", "staged"):
             for kind in ("java", "daemon", "_decoder_child"):  # they were there, and are gone
                 assert any(kind in child for child in told["children"]), told
