@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +77,10 @@ class SampleReport:
         return self.folder / "truth"
 
 
+_Made = tuple[SampleFile, int]  # and how many frames were drawn for it
+_Job = Callable[[], _Made]
+
+
 def make_sample(
     folder: str | Path,
     *,
@@ -84,13 +91,16 @@ def make_sample(
     height_px: int = 360,
     fps: int = 12,
     split: Split = "train",
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> SampleReport:
     """Write the sample into `folder`; the same arguments give the same bytes.
 
     Of every five videos the second has a variable rate, the third is turned by its display matrix, the fourth is
     damaged after two thirds and the fifth has B-frames; two stills and a text file named `.mp4` come with them.
-    `split="held_out"` gives other hues and backgrounds. `progress` is called with the frames done and all.
+    `split="held_out"` gives other hues and backgrounds. With more than one of `processes` files are made side by side,
+    and a script that calls this must be one that `multiprocessing` can import. `progress` is called after each file,
+    with the frames done and all.
 
     Raises `ValueError` for an impossible value and `FileExistsError` where `media/` holds anything else.
     """
@@ -108,14 +118,15 @@ def make_sample(
     plan = [(variants[k % len(variants)][0].format(k), variants[k % len(variants)][1]) for k in range(videos)]
     _clear(folder, earlier, [*(name for name, _ in plan), *_STILLS, _TEXT])
 
-    counter = _Counter(progress, videos * options.frame_count + len(_STILLS))
+    jobs: list[_Job] = [partial(_make_video, folder, name, k, note, options) for k, (name, note) in enumerate(plan)]
+    jobs += [partial(_make_still, folder, name, _STILL_SCENES + k, options) for k, name in enumerate(_STILLS)]
+    total, done = videos * options.frame_count + len(_STILLS), 0
     files: list[SampleFile] = []
-    for k, (name, note) in enumerate(plan):
-        data, document = _video(name, k, options, counter)
-        files.append(_write(folder, name, data, document, kind="video", note=f"a video, {note}"))
-    for k, name in enumerate(_STILLS):
-        data, document = _still(name, _STILL_SCENES + k, options, counter)
-        files.append(_write(folder, name, data, document, kind="still", note="a picture"))
+    for file, drawn in _made(jobs, processes):
+        files.append(file)
+        done += drawn
+        if progress:
+            progress(done, total)
     text = b"This file has the name of a video and holds a line of text.\n"
     files.append(_write(folder, _TEXT, text, None, kind="not_media", note="a text file with the name of a video"))
     manifest = {"version": _VERSION, "arguments": asdict(options), "files": [asdict(each) for each in files]}
@@ -152,21 +163,30 @@ class _Options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {what}")
 
 
-class _Counter:
-    """Tells the caller of each frame that goes by."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def count(self, frames: Iterator[SceneFrame]) -> Iterator[SceneFrame]:
-        for frame in frames:
-            yield frame
-            self._done += 1
-            if self._progress:
-                self._progress(self._done, self._total)
+def _made(jobs: Sequence[_Job], processes: int) -> Iterator[_Made]:
+    """The files, in their order."""
+    if processes == 1:
+        yield from (job() for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:  # threads wait for each other
+        yield from pool.map(_call, jobs)
 
 
-def _video(name: str, index: int, options: _Options, counter: _Counter) -> tuple[bytes, dict[str, Any]]:
+def _call(job: _Job) -> _Made:
+    return job()
+
+
+def _make_video(folder: Path, name: str, index: int, note: str, options: _Options) -> _Made:
+    data, document = _video(name, index, options)
+    return _write(folder, name, data, document, kind="video", note=f"a video, {note}"), options.frame_count
+
+
+def _make_still(folder: Path, name: str, index: int, options: _Options) -> _Made:
+    data, document = _still(name, index, options)
+    return _write(folder, name, data, document, kind="still", note="a picture"), 1
+
+
+def _video(name: str, index: int, options: _Options) -> tuple[bytes, dict[str, Any]]:
     rotated = name.endswith("_rotated.mp4")
     size = options.width_px, options.height_px
     upright = (size[1], size[0]) if rotated else size
@@ -181,7 +201,7 @@ def _video(name: str, index: int, options: _Options, counter: _Counter) -> tuple
         frames = render_scene(
             options.seed, index, times_s=times, split=options.split, width_px=upright[0], height_px=upright[1]
         )
-        for at, frame in zip(pts, counter.count(frames), strict=True):
+        for at, frame in zip(pts, frames, strict=True):
             yield at, np.rot90(frame.pixels) if rotated else frame.pixels
             kept.append(replace(frame, pixels=np.zeros((0, 0, 3), np.uint8)))  # the truth without the pixels
 
@@ -216,10 +236,10 @@ def _uneven(options: _Options, index: int) -> list[int]:
     return [0, *np.cumsum(ticks).tolist()]
 
 
-def _still(name: str, index: int, options: _Options, counter: _Counter) -> tuple[bytes, dict[str, Any]]:
+def _still(name: str, index: int, options: _Options) -> tuple[bytes, dict[str, Any]]:
     size = options.width_px, options.height_px
     frames = render_scene(options.seed, index, times_s=[1.0], split=options.split, width_px=size[0], height_px=size[1])
-    (frame,) = counter.count(frames)
+    (frame,) = frames
     buffer = BytesIO()
     picture = Image.fromarray(frame.pixels)
     if name.endswith(".jpg"):

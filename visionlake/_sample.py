@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -40,6 +41,7 @@ def write_sample(folder: Path, *, seed: int, videos: int, seconds: float, size: 
                 width_px=int(found[1]),
                 height_px=int(found[2]),
                 split=split,
+                processes=min(videos, os.cpu_count() or 1),
                 progress=progressed,
             )
         except (ValueError, FileExistsError) as error:
