@@ -236,7 +236,7 @@ def evaluate(pictures: DataFrame, config: LabelConfig, *, columns: Sequence[Colu
     names = [*(column.name for column in columns), "error"]
     work = partial(detect_objects, columns=names, max_pixels=config.max_pixels, **_model(config))
     work = partial(on_own_gpu, work=work, options=config.options())
-    with sharing(pictures.sparkSession, _imports(config)):
+    with sharing(pictures.sparkSession, imports(config)):
         return pictures.mapInPandas(work, _ddl(columns))
 
 
@@ -248,7 +248,7 @@ def evaluate_again(parts: DataFrame, config: LabelConfig, *, columns: Sequence[C
     schema = arrow_schema({column.name: column.type for column in columns} | {"error": ERROR_TYPE})
     work = partial(detect_again, schema=schema, limits=config.limits(), **_model(config))
     work = partial(on_own_gpu, work=work, options=config.options())
-    with sharing(parts.sparkSession, _imports(config)):
+    with sharing(parts.sparkSession, imports(config)):
         return parts.mapInArrow(work, _ddl(columns))
 
 
@@ -257,7 +257,8 @@ def _model(config: LabelConfig) -> dict[str, Any]:
     return {"model_id": model_id(config), "batch_limit_s": config.batch_limit_s}
 
 
-def _imports(config: LabelConfig) -> Sequence[str]:
+def imports(config: LabelConfig) -> Sequence[str]:
+    """The large modules that the backend's workers share."""
     from visionlake.udfs.backends import find_backend
 
     return getattr(find_backend(config.backend), "IMPORTS", ())

@@ -32,6 +32,7 @@ from ._select import model_ids, pin_predicates
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
 from ._tracking import make_tracker
+from ._workers import start_early
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -68,6 +69,8 @@ def run(
             if blocker:
                 result = StageResult(stage=stage.label, status="skipped", error=f"waits for {blocker}")
             else:
+                if stage.imports and _is_fed(stage, chosen, results):
+                    start_early(spark, stage.imports(config))
                 job = StageRun(
                     stage=stage, config=config, lake=lake, run_id=run_id, reporter=reporter, tracker=tracker,
                     limit=limit, rebuild=stage.label in rebuilt, histories=histories,
@@ -233,6 +236,13 @@ def _blocker(
         if other.label in broken and (is_read or other.label in after):
             return other.label
     return None
+
+
+def _is_fed(stage: Stage, chosen: Sequence[tuple[Stage, StageConfig]], results: Sequence[StageResult]) -> bool:
+    """Whether this run has published rows of what the stage works on: then there will be something to do."""
+    parent = stage.inputs[0].table.name
+    makers = {other.label for other, _ in chosen if parent in {table.name for table in other.outputs}}
+    return any(result.stage in makers and result.published for result in results)
 
 
 def _stages_to_rebuild(

@@ -115,7 +115,9 @@ def _java_options() -> str:
     # written; Java ignores it where it does not fit.
     archive = [f'"-XX:SharedArchiveFile={CLASS_ARCHIVE}"'] if CLASS_ARCHIVE.exists() else []
     heap = ["-XX:+UseSerialGC", "-Xms64m", "-XX:MinHeapFreeRatio=20"]
-    return " ".join(["-XX:TieredStopAtLevel=1", *heap, *archive])
+    # Without the optimising compiler Java keeps 48 MiB of machine code, forgets some and compiles it again.
+    compiler = ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=128m"]
+    return " ".join([*compiler, *heap, *archive])
 
 
 _CLASS_PATHS = ("spark.driver.extraClassPath", "spark.executor.extraClassPath")
@@ -150,6 +152,9 @@ def _start_local(settings: dict[str, str], *, app_name: str, log_level: str | No
     from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
+    from ._gateway import remember_names
+
+    remember_names()
     java = find_java()
     folder = Path(tempfile.mkdtemp(prefix="visionlake-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -114,6 +114,7 @@ class Stage:
     which it holds become due, and what is done stays done (see `_due`).
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
     `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
+    `imports(config)` names large modules that the stage's Python workers want, so that workers are started early.
     `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
     """
 
@@ -140,6 +141,7 @@ class Stage:
     narrow: str | None = None
     is_named: bool = False
     outdates: tuple[Table, ...] = ()
+    imports: Callable[[Any], Sequence[str]] | None = None
     tally: str | None = None
     instance: str | None = None
 

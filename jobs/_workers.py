@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ._daemon import IMPORTS
@@ -20,7 +21,7 @@ def sharing(spark: SparkSession, modules: Sequence[str]) -> Iterator[None]:
     Spark starts a daemon for every environment that functions ask for, when the first of them runs, and forks workers
     from it. This holds where the daemon is ours, in local sessions; elsewhere each worker imports for itself.
     """
-    if not modules or spark.conf.get("spark.python.daemon.module", "") != DAEMON:
+    if not modules or not _has_own_daemon(spark):
         yield
         return
     environment = spark.sparkContext.environment
@@ -33,3 +34,21 @@ def sharing(spark: SparkSession, modules: Sequence[str]) -> Iterator[None]:
             del environment[IMPORTS]
         else:
             environment[IMPORTS] = before
+
+
+def start_early(spark: SparkSession, modules: Sequence[str]) -> None:
+    """Let workers that share `modules` start while Spark is busy planning: to import torch takes seconds."""
+    if not modules or not _has_own_daemon(spark):
+        return
+    with sharing(spark, modules):
+        nothing = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id bigint")
+
+    def start() -> None:
+        with suppress(Exception):  # whoever needs the workers will be told what is wrong with them
+            nothing.collect()
+
+    threading.Thread(target=start, daemon=True, name="start-workers").start()
+
+
+def _has_own_daemon(spark: SparkSession) -> bool:
+    return spark.conf.get("spark.python.daemon.module", "") == DAEMON

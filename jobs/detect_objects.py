@@ -12,7 +12,7 @@ from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Column
 from visionlake.jobs._again import STILL_AWAY
 from visionlake.jobs._fields import Allowed
-from visionlake.jobs._labelling import INPUTS, LabelConfig, about, evaluate, label_frames, model_id, pin
+from visionlake.jobs._labelling import INPUTS, LabelConfig, about, evaluate, imports, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 from visionlake.udfs.view_options import (
@@ -93,6 +93,7 @@ STAGE = Stage(
     unreadable=STILL_AWAY,
     narrow="select",
     is_named=True,
+    imports=imports,
     tally="transform(instances, i -> i.label)",
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from visionlake.expectations import detections, semantic_masks
 from visionlake.expectations._table import Table
 from visionlake.jobs._again import STILL_AWAY
-from visionlake.jobs._labelling import INPUTS, KEY, LabelConfig, about, label_frames, model_id, pin
+from visionlake.jobs._labelling import INPUTS, KEY, LabelConfig, about, imports, label_frames, model_id, pin
 from visionlake.jobs._stage import Stage, setting
 from visionlake.udfs.detector_types import DetectOptions
 
@@ -62,6 +62,7 @@ STAGE = Stage(
     unreadable=STILL_AWAY,
     narrow="select",
     is_named=True,
+    imports=imports,
     tally="transform(instances, i -> i.label)",
 )
 
