@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import pandas as pd
@@ -15,7 +17,7 @@ from PIL import Image
 from ._ahead import map_ahead
 from ._errors import MediaError, ModelError
 from ._halving import in_halves
-from ._watched import Watched
+from ._watched import HangsError, Watched
 from .backends import find_backend
 from .detector_types import Batched, DetectOptions, Detector, Instances
 from .frame_types import Limits
@@ -30,6 +32,7 @@ MAX_WAITING_BYTES = 512 << 20
 DECODE_THREADS = 4  # beside a GPU
 LOAD_LIMIT_S = 600.0
 
+T = TypeVar("T")
 Key = TypeVar("Key")
 """What a picture came with: the columns that its row keeps."""
 Picture = Callable[[], Image.Image]
@@ -56,14 +59,14 @@ def detect_objects(
     Raises ModelError, with the model's id, for a model that cannot be loaded, gives no numbers or hangs.
     """
 
-    def pictures() -> Iterator[tuple[pd.DataFrame, Picture]]:
+    def pictures() -> Iterator[tuple[tuple[pd.DataFrame, int], Picture]]:
         for batch in batches:
             passed = batch.drop(columns="image")  # kept as pandas has it: to take values out would change their types
             for place, image in enumerate(batch["image"]):
-                yield passed.iloc[place : place + 1], partial(open_stored, image, max_pixels=max_pixels)
+                yield (passed, place), partial(open_stored, image, max_pixels=max_pixels)
 
     model = _Model(options, model_id=model_id, limit_s=batch_limit_s)
-    for rows in _labelled(pictures(), model):
+    for rows in model.each(_labelled(pictures(), model)):
         yield _frame(rows, columns, model_id)
 
 
@@ -89,7 +92,7 @@ def detect_again(
                     yield key | {"pts": pts}, partial(_decoded, picture)
 
     model = _Model(options, model_id=model_id, limit_s=batch_limit_s)
-    for rows in _labelled(pictures(), model):
+    for rows in model.each(_labelled(pictures(), model)):
         yield pa.RecordBatch.from_pylist([key | found for key, found in rows], schema=schema)
 
 
@@ -154,15 +157,34 @@ class _Waiting(Generic[Key]):
     prepared: Batched
 
 
+@dataclass(kw_only=True)
+class _Kept:
+    """A process's model, once it is loaded, and the thread in which all that is done with it happens."""
+
+    thread: Watched
+    detector: Detector | None = None
+
+
 class _Model:
     """The process's detector, watched: what goes wrong says which model it was."""
 
     def __init__(self, options: DetectOptions, *, model_id: str, limit_s: float) -> None:
         self._id, self._limit_s, self._options = model_id, limit_s, options
-        self._detector: Detector | None = None
-        self._thread: Watched | None = None
         self._names: dict[int, tuple[int, str | None] | None] = {}
         self._most: int | None = None  # pictures for which memory was enough, once it was not
+        key = (os.getpid(), model_id, options)  # weights may change under one path
+        if key not in _kept:
+            _forget()
+            _kept[key] = _Kept(thread=Watched("detector"))  # it also loads: threads of torch are settings of a thread
+        self._kept = _kept[key]
+
+    def each(self, values: Iterable[T]) -> Iterator[T]:
+        """The values, which are made with this model, each in the model's thread. Raises ModelError."""
+        try:
+            yield from self._kept.thread.each(values)
+        except HangsError as error:
+            _forget()
+            raise ModelError(f"model {self._id} hangs: {error}") from None
 
     @property
     def batch_size(self) -> int:
@@ -178,8 +200,8 @@ class _Model:
 
     def detect(self, batch: Sequence[Batched]) -> list[Instances]:
         detector = self._loaded()
-        assert self._thread is not None
-        found, most = self._watched(self._thread, lambda: in_halves(detector.detect, batch), limit_s=self._limit_s)
+        with self._limited(self._limit_s, advice="mend it, or raise batch_limit_s for a slow machine"):
+            found, most = in_halves(detector.detect, batch)
         self._most = most if most < len(batch) else self._most
         return found
 
@@ -200,14 +222,10 @@ class _Model:
 
     def _loaded(self) -> Detector:
         """Loaded for the first picture, kept for the process's further tasks; another model takes its place."""
-        if self._detector is None:
-            key = (os.getpid(), self._id, self._options)  # weights may change under one path
-            if key not in _kept:
-                _forget()
-                thread = Watched("detector")  # also loads: threads of torch are settings of a thread
-                _kept[key] = (thread, self._watched(thread, self._load, limit_s=LOAD_LIMIT_S))
-            self._thread, self._detector = _kept[key]
-        return self._detector
+        if self._kept.detector is None:
+            with self._limited(LOAD_LIMIT_S, advice="mend the model"):
+                self._kept.detector = self._load()
+        return self._kept.detector
 
     def _load(self) -> Detector:
         """Load what the id names: whoever planned the work may have seen other files than there are here and now."""
@@ -217,26 +235,22 @@ class _Model:
             raise ModelError(f"its files are those of {found} here: they were replaced, or are not the same everywhere")
         return detector
 
-    def _watched(self, thread: Watched, work: Callable[[], Any], *, limit_s: float) -> Any:
+    @contextmanager
+    def _limited(self, limit_s: float, *, advice: str) -> Iterator[None]:
         try:
-            return thread.call(work, limit_s=limit_s)
-        except TimeoutError as error:
-            _forget()
-            advice = "mend the model" if work == self._load else "mend it, or raise batch_limit_s for a slow machine"
-            raise ModelError(f"model {self._id} hangs: {error}; {advice}") from None
+            with self._kept.thread.limited(limit_s, advice=advice):
+                yield
         except Exception as error:
-            if not _kept:
-                thread.close()
             raise ModelError(f"model {self._id}: {str(error) or type(error).__name__}") from error
 
 
-_kept: dict[tuple[int, str, DetectOptions], tuple[Watched, Detector]] = {}
+_kept: dict[tuple[int, str, DetectOptions], _Kept] = {}
 
 
 def _forget() -> None:
     """Let go of the model that there is: its thread ends once it has nothing to do."""
-    for thread, _ in _kept.values():
-        thread.close()
+    for kept in _kept.values():
+        kept.thread.close()
     _kept.clear()
 
 
@@ -291,8 +305,11 @@ def _regions(found: Instances, naming: _Naming) -> list[dict[str, Any]] | None:
     ]
 
 
-def _frame(rows: Sequence[tuple[pd.DataFrame, dict[str, Any]]], columns: Sequence[str], model_id: str) -> pd.DataFrame:
-    found = pd.concat([row for row, _ in rows], ignore_index=True)
+def _frame(
+    rows: Sequence[tuple[tuple[pd.DataFrame, int], dict[str, Any]]], columns: Sequence[str], model_id: str
+) -> pd.DataFrame:
+    parts = [[key for key, _ in part] for _, part in groupby(rows, lambda row: id(row[0][0]))]  # of one frame
+    found = pd.concat([part[0][0].iloc[[place for _, place in part]] for part in parts], ignore_index=True)
     texts = [name for name in found if isinstance(found[name].dtype, pd.StringDtype)]
     found = found.astype(dict.fromkeys(texts, object))  # or they stay in pieces, which Spark does not take
     for name in columns:

@@ -1,15 +1,16 @@
-"""Batches that do not fit into memory, and work done ahead."""
+"""Batches that do not fit into memory, work done ahead, and work that is watched."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from visionlake.jobs._gpu import device_of
 from visionlake.udfs._ahead import map_ahead
 from visionlake.udfs._halving import in_halves, is_out_of_memory
+from visionlake.udfs._watched import HangsError, Watched
 
 
 class Memory:
@@ -70,3 +71,38 @@ def test_a_task_works_on_the_gpu_that_spark_gives_it() -> None:
     assert device_of("auto", ["3"]) == "cuda:3" and device_of("auto", ["2", "5"]) == "cuda:2"
     assert device_of("cpu", ["3"]) == "cpu" and device_of("cuda:1", ["0"]) == "cuda:1"
     assert device_of("auto", []) == "auto" and device_of("auto", ["MIG-1f"]) == "auto"
+
+
+def test_what_hangs_is_told_and_what_comes_late_is_not() -> None:
+    watched, done = Watched("test"), threading.Event()
+
+    def values() -> Iterator[str]:
+        done.wait(0.7)  # for what is to come: longer than the limit below, and than a look at it
+        with watched.limited(5, advice="mend it"):
+            yield threading.current_thread().name
+        with watched.limited(0.05, advice="mend it"):
+            done.wait(60)
+
+    taken = watched.each(values())
+    assert next(taken) == "test"
+    with pytest.raises(HangsError, match=r"no answer within 0\.05 s; mend it"):
+        next(taken)
+    done.set()
+
+
+def test_a_watched_thread_goes_on_after_what_failed_or_was_left() -> None:
+    watched, closed = Watched("test"), threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    with pytest.raises(ZeroDivisionError):
+        list(watched.each(1 // n for n in (1, 0)))
+    taken = watched.each(endless())
+    assert [next(taken), next(taken)] == [0, 1]
+    taken.close()
+    assert closed.wait(10) and list(watched.each("ab")) == ["a", "b"]
+    watched.close()
