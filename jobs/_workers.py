@@ -11,7 +11,7 @@ from ._daemon import IMPORTS
 from ._session import DAEMON
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @contextmanager
@@ -38,16 +38,16 @@ def sharing(spark: SparkSession, modules: Sequence[str]) -> Iterator[None]:
 
 def start_early(spark: SparkSession, modules: Sequence[str]) -> None:
     """Let workers that share `modules` start while Spark is busy planning: to import torch takes seconds."""
-    if not modules or not _has_own_daemon(spark):
-        return
-    with sharing(spark, modules):
-        nothing = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id bigint")
 
-    def start() -> None:
-        with suppress(Exception):  # whoever needs the workers will be told what is wrong with them
+    def start(nothing: DataFrame) -> None:
+        with suppress(Exception):
             nothing.collect()
 
-    threading.Thread(target=start, daemon=True, name="start-workers").start()
+    with suppress(Exception):  # whoever needs the workers will be told what is wrong with them
+        if modules and _has_own_daemon(spark):
+            with sharing(spark, modules):
+                nothing = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id bigint")
+            threading.Thread(target=start, args=(nothing,), daemon=True, name="start-workers").start()
 
 
 def _has_own_daemon(spark: SparkSession) -> bool:

@@ -173,10 +173,11 @@ def _bound(parent: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        _die_with(parent)
+        die_with(parent)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Let Linux kill this process when the thread that has started it ends, be it with all of `parent`."""
     import ctypes
 
     set_parent_death_signal = 1

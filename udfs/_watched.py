@@ -42,7 +42,9 @@ class Watched:
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], _Answer] | None] = SimpleQueue()
         self._limit: _Limit | None = None
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._is_given_up = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     def each(self, values: Iterable[T]) -> Generator[T, None, None]:
         """The values, each of them made in the thread once it is asked for.
@@ -65,6 +67,8 @@ class Watched:
             yield
         finally:
             self._limit = None
+        if self._is_given_up:  # nobody waits for what would come next
+            raise HangsError("the answer came too late")
 
     def close(self) -> None:
         """Let the thread end, and with it what it holds, once it has done what it was given."""
@@ -74,9 +78,12 @@ class Watched:
         answer: _Answer = SimpleQueue()
         self._jobs.put((work, answer))
         value, error = self._wait(answer)
-        if error is not None:
-            raise error
-        return value
+        try:
+            if error is not None:
+                raise error
+            return value
+        finally:
+            del error  # its trace holds this frame, and would keep alive what the failed work held
 
     def _wait(self, answer: _Answer) -> tuple[Any, BaseException | None]:
         while True:
@@ -85,7 +92,10 @@ class Watched:
             try:
                 return answer.get(timeout=left_s)
             except Empty:
+                if not self._thread.is_alive():
+                    raise RuntimeError("the thread that should do the work was closed") from None
                 if limit is not None and limit is self._limit and time.monotonic() >= limit.ends_s:
+                    self._is_given_up = True
                     raise HangsError(f"no answer within {limit.limit_s:g} s; {limit.advice}") from None
 
     def _work(self) -> None:

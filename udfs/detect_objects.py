@@ -157,14 +157,6 @@ class _Waiting(Generic[Key]):
     prepared: Batched
 
 
-@dataclass(kw_only=True)
-class _Kept:
-    """A process's model, once it is loaded, and the thread in which all that is done with it happens."""
-
-    thread: Watched
-    detector: Detector | None = None
-
-
 class _Model:
     """The process's detector, watched: what goes wrong says which model it was."""
 
@@ -172,16 +164,17 @@ class _Model:
         self._id, self._limit_s, self._options = model_id, limit_s, options
         self._names: dict[int, tuple[int, str | None] | None] = {}
         self._most: int | None = None  # pictures for which memory was enough, once it was not
-        key = (os.getpid(), model_id, options)  # weights may change under one path
-        if key not in _kept:
-            _forget()
-            _kept[key] = _Kept(thread=Watched("detector"))  # it also loads: threads of torch are settings of a thread
-        self._kept = _kept[key]
+        self._detector: Detector | None = None
+        # The thread also loads: threads of torch are settings of a thread. It stays when another model comes, since
+        # decoders that were started in it end with it.
+        if os.getpid() not in _threads:
+            _threads[os.getpid()] = Watched("detector")
+        self._thread = _threads[os.getpid()]
 
     def each(self, values: Iterable[T]) -> Iterator[T]:
         """The values, which are made with this model, each in the model's thread. Raises ModelError."""
         try:
-            yield from self._kept.thread.each(values)
+            yield from self._thread.each(values)
         except HangsError as error:
             _forget()
             raise ModelError(f"model {self._id} hangs: {error}") from None
@@ -222,10 +215,14 @@ class _Model:
 
     def _loaded(self) -> Detector:
         """Loaded for the first picture, kept for the process's further tasks; another model takes its place."""
-        if self._kept.detector is None:
-            with self._limited(LOAD_LIMIT_S, advice="mend the model"):
-                self._kept.detector = self._load()
-        return self._kept.detector
+        if self._detector is None:
+            key = (os.getpid(), self._id, self._options)  # weights may change under one path
+            if key not in _kept:
+                _kept.clear()
+                with self._limited(LOAD_LIMIT_S, advice="mend the model"):
+                    _kept[key] = self._load()
+            self._detector = _kept[key]
+        return self._detector
 
     def _load(self) -> Detector:
         """Load what the id names: whoever planned the work may have seen other files than there are here and now."""
@@ -238,19 +235,21 @@ class _Model:
     @contextmanager
     def _limited(self, limit_s: float, *, advice: str) -> Iterator[None]:
         try:
-            with self._kept.thread.limited(limit_s, advice=advice):
+            with self._thread.limited(limit_s, advice=advice):
                 yield
         except Exception as error:
             raise ModelError(f"model {self._id}: {str(error) or type(error).__name__}") from error
 
 
-_kept: dict[tuple[int, str, DetectOptions], _Kept] = {}
+_kept: dict[tuple[int, str, DetectOptions], Detector] = {}
+_threads: dict[int, Watched] = {}  # by process
 
 
 def _forget() -> None:
-    """Let go of the model that there is: its thread ends once it has nothing to do."""
-    for kept in _kept.values():
-        kept.thread.close()
+    """Let go of the model that there is, and of its thread, which ends once it has nothing to do."""
+    for thread in _threads.values():
+        thread.close()
+    _threads.clear()
     _kept.clear()
 
 

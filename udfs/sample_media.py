@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ._decoder_child import die_with
 from ._sample_video import damage, encode_video, read_times
 from .scenes import LABELS, SPLITS, Pixels, SceneFrame, Split, render_scene
 
@@ -168,8 +172,16 @@ def _made(jobs: Sequence[_Job], processes: int) -> Iterator[_Made]:
     if processes == 1:
         yield from (job() for job in jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:  # threads wait for each other
+    spawn = get_context("spawn")  # threads would wait for each other
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(_call, jobs)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent does, or is interrupted, and not after all that it was given."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        die_with(parent)
 
 
 def _call(job: _Job) -> _Made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def write_sample(folder: Path, *, seed: int, videos: int, seconds: float, size: 
                 width_px=int(found[1]),
                 height_px=int(found[2]),
                 split=split,
-                processes=min(videos, os.cpu_count() or 1),
+                processes=min(videos, _processes()),
                 progress=progressed,
             )
         except (ValueError, FileExistsError) as error:
@@ -52,3 +53,11 @@ def write_sample(folder: Path, *, seed: int, videos: int, seconds: float, size: 
     console.print(
         f"{'Wrote' if report.written else 'It was all there:'} {report.media}; the truth is in {report.truth}"
     )
+
+
+def _processes() -> int:
+    """How many can draw at a time: one where the running script is no file, which other processes could not import."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) is None and not os.path.isfile(getattr(main, "__file__", "")):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,23 +8,29 @@ import io
 import time
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
+import pyarrow as pa
 import pytest
 from PIL import Image
 from toy_networks import LABELS, pictures
 
 from visionlake.udfs import detect_objects as module
+from visionlake.udfs._decoder import kept_decoder
 from visionlake.udfs._errors import MediaError, ModelError
-from visionlake.udfs.detect_objects import detect_objects
+from visionlake.udfs.detect_objects import detect_again, detect_objects
 from visionlake.udfs.detector_types import DetectOptions, Instances, Prepared, Regions
+from visionlake.udfs.frame_types import FrameOptions, Limits
 from visionlake.udfs.masks import find_mask
 from visionlake.udfs.ontology import Ontology
 from visionlake.udfs.rle import decode_mask
 from visionlake.udfs.stored_picture import open_stored
+from visionlake.udfs.uris import stat, to_uri
 
 
 class Recording:
@@ -195,3 +201,31 @@ def test_labels_are_those_of_the_ontology_and_regions_of_one_class_are_one(monke
     (region,) = labelled["regions"][0]
     assert (region["label_id"], region["label"], region["area_px"]) == (1, "car", 16)
     assert np.flatnonzero(decode_mask(region["mask"]).any(axis=1)).tolist() == [1, 3]
+
+
+def test_another_model_finds_the_decoder_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, limits = tmp_path / "still.png", Limits()
+    Image.new("RGB", (64, 48)).save(path)
+    (frame,) = kept_decoder(limits).frames(to_uri(path), kind="image", options=FrameOptions(image_format="rgb"))
+    kept_decoder(limits).close()  # frames were extracted elsewhere
+    facts = stat(to_uri(path))
+    part = {
+        "media_id": "m", "kind": "image", "uri": to_uri(path), "size_bytes": facts.size_bytes, "mtime": facts.mtime,
+        "elsewhere": None, "stream_index": 0, "is_seekable": False, "frames": [vars(frame) | {"image": None}],
+    }  # fmt: skip
+    current = ""
+    known = SimpleNamespace(model_id=lambda options: current)
+    backend = SimpleNamespace(load=lambda options: Recording(), describe=lambda options: known)
+    monkeypatch.setattr("visionlake.udfs.detect_objects.find_backend", lambda name: backend)
+    module._forget()
+    schema = pa.schema([("pts", pa.int64()), ("error", pa.struct([("reason", pa.string())]))])
+    decoders = set[int | None]()
+    for current in ("a", "b"):
+        (found,) = detect_again(
+            [pa.RecordBatch.from_pylist([part])], schema=schema, options=DetectOptions(backend="recording"),
+            model_id=current, limits=limits, batch_limit_s=60,
+        )  # fmt: skip
+        assert found.to_pylist() == [{"pts": 0, "error": None}]
+        decoders.add(kept_decoder(limits).child_pid)
+        time.sleep(0.2)  # a decoder that is told to end with a thread does so a little later
+    assert len(decoders) == 1 and psutil.pid_exists(decoders.pop() or 0)

@@ -106,3 +106,22 @@ def test_a_watched_thread_goes_on_after_what_failed_or_was_left() -> None:
     taken.close()
     assert closed.wait(10) and list(watched.each("ab")) == ["a", "b"]
     watched.close()
+
+
+def test_nothing_is_begun_after_a_hang_and_nobody_waits_for_a_thread_that_ended() -> None:
+    watched, over, begun = Watched("test"), threading.Event(), list[str]()
+
+    def values() -> Iterator[str]:
+        with watched.limited(0.05, advice="mend it"):
+            over.wait(60)
+        begun.append("the next")
+        yield "late"
+
+    with pytest.raises(HangsError):
+        list(watched.each(values()))
+    over.set()
+    watched.close()
+    watched._thread.join(20)
+    with pytest.raises(RuntimeError, match="was closed"):
+        list(watched.each("ab"))
+    assert begun == []

@@ -3,13 +3,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from av.error import InvalidDataError
 from PIL import Image
@@ -120,6 +125,34 @@ def test_other_processes_write_the_same_bytes(sample: SampleReport, tmp_path: Pa
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, timeout=60, check=True)
     for path in sorted(path for path in sample.folder.rglob("*") if path.is_file()):
         assert (tmp_path / "out" / path.relative_to(sample.folder)).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_the_one_that_they_draw_for(tmp_path: Path, sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "visionlake", "sample", "out", "--videos", "40", "--seconds", "1"]
+    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        assert _soon(lambda: [*tmp_path.glob("out/truth/*.json")])
+        running.send_signal(sent)
+        assert running.wait(20) != 0
+        # One that was killed stays until whoever inherits it has looked.
+        assert _soon(lambda: not any(p.status() != psutil.STATUS_ZOMBIE for p in _of_session(running.pid)))
+    finally:
+        for left in _of_session(running.pid):
+            left.kill()
+
+
+def _of_session(leader: int) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
+def _soon(holds: Callable[[], Any]) -> bool:
+    return any(holds() or time.sleep(0.1) for _ in range(200))
 
 
 def test_a_second_call_writes_only_what_is_needed(tmp_path: Path) -> None:

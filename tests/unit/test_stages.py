@@ -13,6 +13,8 @@ import visionlake
 from visionlake.errors import ConfigError, UsageError
 from visionlake.expectations.frames import TABLE as FRAMES
 from visionlake.expectations.media import TABLE as MEDIA
+from visionlake.jobs._pipeline import _is_fed
+from visionlake.jobs._results import StageResult
 from visionlake.jobs._stage import Input, Stage, StageConfig
 from visionlake.jobs._stages import in_order, load_stage, load_stage_file, stage_names, stage_summary
 
@@ -126,3 +128,13 @@ def test_a_stage_file_without_a_stage_is_an_error(tmp_path: Path, text: str, mes
         load_stage_file(file)
     with pytest.raises(ConfigError, match="no such file"):
         load_stage_file(tmp_path / "absent.py")
+
+
+def test_workers_start_early_only_where_the_run_has_published_what_they_work_on() -> None:
+    extract, detect = load_stage("extract_frames"), load_stage("detect_objects")
+    assert isinstance(extract, Stage) and isinstance(detect, Stage) and detect.imports and not extract.imports
+    chosen = [(extract, extract.config()), (detect, detect.config())]
+    done = StageResult(stage="extract_frames", status="done", published=3)
+    assert _is_fed(detect, chosen, [done])
+    assert not _is_fed(detect, chosen, [replace(done, published=0)]) and not _is_fed(detect, chosen, [])
+    assert not _is_fed(detect, chosen, [replace(done, stage="ingest_media")])
