@@ -148,11 +148,8 @@ def quality_counts(lake: Lake) -> dict[str, list[int]]:
     return found
 
 
-def sheet_frames(lake: Lake, *, most: int, side_px: int, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Frames with a small picture, place and the labels of some models; the same ones for the same tables.
-
-    They are taken from all media in turn. Executors make the pictures small: few bytes reach the driver.
-    """
+def sheet_keys(lake: Lake, *, most: int) -> list[dict[str, Any]]:
+    """Keys of frames to show: from all media in turn, and the same ones for the same tables."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -161,16 +158,20 @@ def sheet_frames(lake: Lake, *, most: int, side_px: int, models: Sequence[str]) 
     order = F.xxhash64(*KEY)
     turn = F.row_number().over(Window.partitionBy("media_id").orderBy(order))
     chosen = lake.table("frames").select(*KEY).withColumns({"_turn": turn, "_order": order})
-    keys = chosen.orderBy("_turn", "media_id").limit(most).collect()
-    return frames_of_keys(lake, [key.asDict() for key in keys], side_px=side_px, models=models)
+    return [key.asDict() for key in chosen.orderBy("_turn", "media_id").limit(most).collect()]
 
 
 def frames_of_keys(
     lake: Lake, keys: Sequence[Mapping[str, Any]], *, side_px: int, models: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """These frames with a small picture, place and the labels of some models, in the order of their places."""
+    """These frames with a small picture, place and the labels of some models, in the order of their places.
+
+    Executors make the pictures small: few bytes reach the driver.
+    """
     from pyspark.sql import functions as F
 
+    if not keys:
+        return []
     rows = _of_keys(lake.table("frames"), keys)
     if not rows.where("image_format IS NULL").isEmpty():
         rows = with_pictures(lake, rows, max_pixels=_MAX_PIXELS)
@@ -203,8 +204,6 @@ def _of_keys(rows: DataFrame, keys: Sequence[Any]) -> DataFrame:
     """The rows of some frames; literal media let Delta skip the files of others."""
     from pyspark.sql import functions as F
 
-    if not keys:
-        return rows.limit(0)
     schema = arrow_schema({column.name: column.type for column in frames.TABLE.pick(*KEY)})
     wanted = to_spark(rows.sparkSession, [{name: key[name] for name in KEY} for key in keys], schema)
     near = rows.where(F.col("media_id").isin(sorted({key["media_id"] for key in keys})))

@@ -50,7 +50,7 @@ def pictures_by_model(frames: Sequence[Frame], models: Sequence[str]) -> list[di
 
 
 def picture(frame: Frame, style: Style) -> dict[str, Any]:
-    """A frame of `sheet_frames` as the page's template takes it."""
+    """A frame of `frames_of_keys` as the page's template takes it."""
     from visionlake.udfs.contact_sheet import data_uri
 
     font = max(4, round(_TEXT_PX * max(frame["width_px"] / _CELL_PX[0], frame["height_px"] / _CELL_PX[1])))

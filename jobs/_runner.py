@@ -11,13 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError
-from visionlake.expectations import quarantine
+from visionlake.expectations import quarantine, waves
 from visionlake.expectations._gate import prepare
 
 from . import _staging
@@ -47,6 +48,7 @@ from ._record import (
 from ._results import Reporter, StageResult
 from ._sections import why_nothing
 from ._select import predicate_of
+from ._side import side_by_side
 from ._stage import Discovery, Input, Stage, StageConfig
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class StageRun:
         self.result = StageResult(stage=self.stage.label, status="nothing_new")
         self.total_parents = self.units_done = 0
         self.wave: Wave | None = None
+        self._tables: Future[None] | None = None
         self._newest: int | None = None
         self._read: dict[str, int] = {}
         self._staged: tuple[DataFrame, DataFrame] | None = None
@@ -101,13 +104,16 @@ class StageRun:
         self.history = self.histories.of(self.stage.name, self.producer, staged=[wave.wave_id for wave in staged])
         has_published = self.history.progress is not None
         self._retry_unread()
-        for table in (*self.stage.outputs, quarantine.TABLE):
-            self.lake.ensure(table)
-        self._refill_lost()
-        if self._finish_staged(staged):
-            self._feed()
-        if self.result.status != "stopped" and has_published:  # or there is nothing to replay
-            self._replay()
+        with side_by_side(self.lake.spark, threads=1) as start:  # what is due is looked for meanwhile
+            self._tables = start(self._make_tables)
+            if has_published or staged:
+                self._tables.result()
+            self._refill_lost()
+            if self._finish_staged(staged):
+                self._feed()
+            if self.result.status != "stopped" and has_published:  # or there is nothing to replay
+                self._replay()
+            self._tables.result()
         if self.stage.gather and not self.result.waves and not self.history.outputs:
             self.reporter.note(f"{self.stage.label}: {why_nothing(self.stage, self.config, self.lake)}")
         self.result = replace(self.result, seconds=time.monotonic() - started)
@@ -141,6 +147,10 @@ class StageRun:
         self._count(wave, audited, status="done")
         _staging.discard(self.lake, wave)
         return True
+
+    def _make_tables(self) -> None:
+        for table in (*self.stage.outputs, quarantine.TABLE, waves.TABLE):
+            self.lake.ensure(table)
 
     def _retry_unread(self) -> None:
         """What could not be read is due again once a table that says where it lies has changed.
@@ -252,6 +262,8 @@ class StageRun:
     def _work_on(self, due: Due, part: Cut, *, lookups: Sequence[Input]) -> bool:
         from pyspark.sql import functions as F
 
+        assert self._tables is not None
+        self._tables.result()
         if not part.units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)

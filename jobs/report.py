@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from importlib.resources import files
 from typing import Any
@@ -19,6 +19,7 @@ from visionlake.jobs import _report_facts as facts
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._report_diff import diff_section
 from visionlake.jobs._report_pictures import pictures_by_label
+from visionlake.jobs._side import side_by_side
 from visionlake.jobs._stage import Observed, Observer, Settings, setting
 
 PAGE = "report.html"
@@ -27,6 +28,14 @@ _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
 _MAX_LABELS = 30
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
 _ITEMS = ("media", "frames", "quarantine")
+_QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
+    "waves": facts.newest_waves,
+    "quarantine": facts.quarantined,
+    "quality": facts.quality_counts,
+    "totals": lambda lake: facts.counts(lake, _ITEMS),
+    "gone": facts.gone_files,
+}
+_THREADS = 2  # for these: few answers are large, and what takes time is to plan them
 
 
 class Config(Settings):
@@ -85,15 +94,17 @@ def _tables(lake: Lake) -> list[str]:
 
 
 def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
-    waves, found, quality = facts.newest_waves(lake), facts.model_facts(lake), facts.quality_counts(lake)
-    shown = [model for model in found if model.model_id in models] or found
+    with side_by_side(lake.spark, threads=_THREADS) as start:
+        asked = {name: start(ask, lake) for name, ask in _QUESTIONS.items()}
+        keys, diff = start(facts.sheet_keys, lake, most=config.max_pictures), start(_diff, lake, config)
+        found = facts.model_facts(lake)
+        shown = [model for model in found if model.model_id in models] or found
+        pictures = facts.frames_of_keys(
+            lake, keys.result(), side_px=config.picture_side_px, models=[model.model_id for model in shown]
+        )
+        labels = [_model(model, place) for place, model in enumerate(shown)]
+    waves, totals, quality = (asked[name].result() for name in ("waves", "totals", "quality"))
     earlier = [model for model in found if model not in shown]
-    ids = [model.model_id for model in shown]
-    pictures = facts.sheet_frames(lake, most=config.max_pictures, side_px=config.picture_side_px, models=ids)
-    diff = None
-    if config.diff_labels:
-        diff = diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
-    totals = facts.counts(lake, _ITEMS)
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
     is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
@@ -104,23 +115,32 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "run": newest and {"run_id": newest["run_id"], "finished_at": ended},
         "totals": [(name, f"{n:,}") for name, n in totals.items()]
         + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
-        "gone": facts.gone_files(lake),
+        "gone": asked["gone"].result(),
         "sections": _sections(
-            has_labels=bool(shown), has_diff=diff is not None, has_frames=bool(pictures), has_quality=bool(quality)
+            has_labels=bool(shown),
+            has_diff=diff.result() is not None,
+            has_frames=bool(pictures),
+            has_quality=bool(quality),
         ),
         "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
         "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
-        "quarantine": facts.quarantined(lake),
-        "labels": [_model(model, place) for place, model in enumerate(shown)],
+        "quarantine": asked["quarantine"].result(),
+        "labels": labels,
         "past_labels": [
             {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"} for m in earlier
         ],
-        "diff": diff,
+        "diff": diff.result(),
         "pictures": pictures_by_label(pictures),
         "frame_count": f"{totals.get('frames', 0):,}",
         "quality": _quality(quality),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
     }
+
+
+def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:
+    if not config.diff_labels:
+        return None
+    return diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
 
 
 def _sections(*, has_labels: bool, has_diff: bool, has_frames: bool, has_quality: bool) -> list[tuple[str, str]]:

@@ -98,7 +98,8 @@ def test_media_that_are_away_wait_in_quarantine_until_they_are_back(tmp_path: Pa
     found = write_picture(world.lake, media_id, stream=0, pts=None, model=None, models=(), out=tmp_path / "shown.png")
     with Image.open(found[0]) as shown:
         assert found[1] and max(shown.size) == 400
-    sheet = _report_facts.sheet_frames(world.lake, most=4, side_px=64, models=())
+    keys = _report_facts.sheet_keys(world.lake, most=4)
+    sheet = _report_facts.frames_of_keys(world.lake, keys, side_px=64, models=())
     assert len(sheet) == 4 and all(frame["image"] and frame["thumb_width_px"] <= 64 for frame in sheet)
 
     os.rename(world.media / "back.mp4", tmp_path / "away.mp4")
