@@ -1,7 +1,5 @@
 """`python -m visionlake`."""
 
-import sys
+from visionlake.cli import run_process
 
-from visionlake.cli import main
-
-sys.exit(main())
+run_process()

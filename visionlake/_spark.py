@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import logging
 import os
 import signal
@@ -30,8 +28,6 @@ def command_session(settings: Mapping[str, str], *, verbose: bool = False) -> It
 
     from visionlake.jobs._session import get_session
 
-    # Python searches all there is for cycles when it ends: over a second, with the thousands of modules of a run.
-    atexit.register(gc.freeze)
     is_ours = SparkSession.getActiveSession() is None
     console = make_console(stderr=True)
     with console.status("Starting Spark") if console.is_terminal and not verbose else nullcontext():
