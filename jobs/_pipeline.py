@@ -56,6 +56,8 @@ def run(
     check_gates(chosen)
     lake = Lake(pipeline.lake, spark=spark, folder=pipeline.folder)
     lake.check_place()
+    if any(stage.discover for stage, _ in chosen):  # files are looked at in every run
+        start_early(spark)
     _check_tables(lake, chosen)
     chosen = pin_predicates(pipeline.stages, chosen, lake)
     histories = Histories(lake)
@@ -69,8 +71,9 @@ def run(
             if blocker:
                 result = StageResult(stage=stage.label, status="skipped", error=f"waits for {blocker}")
             else:
-                if stage.imports and _is_fed(stage, chosen, results):
-                    start_early(spark, stage.imports(config))
+                modules = stage.imports(config) if stage.imports else ()
+                if modules and _is_fed(stage, chosen, results):
+                    start_early(spark, modules)
                 job = StageRun(
                     stage=stage, config=config, lake=lake, run_id=run_id, reporter=reporter, tracker=tracker,
                     limit=limit, rebuild=stage.label in rebuilt, histories=histories,

@@ -36,15 +36,18 @@ def sharing(spark: SparkSession, modules: Sequence[str]) -> Iterator[None]:
             environment[IMPORTS] = before
 
 
-def start_early(spark: SparkSession, modules: Sequence[str]) -> None:
-    """Let workers that share `modules` start while Spark is busy planning: to import torch takes seconds."""
+def start_early(spark: SparkSession, modules: Sequence[str] = ()) -> None:
+    """Let workers that share `modules` start while Spark is busy with something else: to import torch takes seconds.
+
+    The first query of a session takes seconds, too, and this may be it.
+    """
 
     def start(nothing: DataFrame) -> None:
         with suppress(Exception):
             nothing.collect()
 
     with suppress(Exception):  # whoever needs the workers will be told what is wrong with them
-        if modules and _has_own_daemon(spark):
+        if _has_own_daemon(spark):
             with sharing(spark, modules):
                 nothing = spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id bigint")
             threading.Thread(target=start, args=(nothing,), daemon=True, name="start-workers").start()
