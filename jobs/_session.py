@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 JARS = Path(sys.prefix) / "share" / "visionlake" / "jars"
 CLASS_ARCHIVE = Path(sys.prefix) / "share" / "visionlake" / "spark.jsa"
+CONF = Path(sys.prefix) / "share" / "visionlake" / "conf"
+"""Spark's configuration of local sessions: an empty folder, as the class archive fits none that holds files."""
 DAEMON = "visionlake.jobs._daemon"
 DELTA_PACKAGE = "io.delta:delta-spark_4.1_2.13:4.4.0"
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
@@ -70,7 +72,6 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
     defaults = {
         "spark.master": "local[*]",
         "spark.driver.memory": "2g",
-        "spark.driver.defaultJavaOptions": _java_options(),
         # Nor generated code: to compile it costs more than it saves on the few rows that the JVM itself looks at.
         # The same holds for plans that are made again while they run, and for checksums of small Delta logs.
         "spark.sql.adaptive.enabled": "false",
@@ -105,10 +106,11 @@ def local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         merged = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} | merged
     if not _names_delta_jars(settings):
         _add_delta_jars(merged)
-    return merged
+    options = [*_java_options(), *class_path_option(merged.get("spark.driver.extraClassPath"))]
+    return {"spark.driver.defaultJavaOptions": " ".join(options)} | merged
 
 
-def _java_options() -> str:
+def _java_options() -> list[str]:
     # Stages are short and the work is done by Python workers: the optimising compiler doubles the CPU time of a run and
     # the default collector the memory; neither makes it faster. Nor does a heap that begins large (a 64th of the
     # machine's memory) and keeps as much free as it holds. The archive halves the time until the first table is
@@ -117,7 +119,26 @@ def _java_options() -> str:
     heap = ["-XX:+UseSerialGC", "-Xms64m", "-XX:MinHeapFreeRatio=20"]
     # Without the optimising compiler Java keeps 48 MiB of machine code, forgets some and compiles it again.
     compiler = ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=128m"]
-    return " ".join([*compiler, *heap, *archive])
+    return [*compiler, *heap, *archive]
+
+
+# With any of these Spark's launcher may put other things on the class path than is known here.
+CHANGES_CLASS_PATH = frozenset(
+    ["SPARK_HOME", "SPARK_CONF_DIR", "SPARK_DIST_CLASSPATH", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_SUBMIT_ARGS"]
+)
+
+
+def class_path_option(extra: str | None) -> list[str]:
+    """Java's option for the class path of Spark's launcher, with each jar on it once; none where that is not known.
+
+    The launcher names slf4j twice, and Java 21 then takes no class archive. Of several such options the last counts.
+    """
+    import pyspark
+
+    if not CONF.is_dir() or CHANGES_CLASS_PATH & os.environ.keys():
+        return []
+    jars = Path(pyspark.__file__).parent / "jars"
+    return ["-cp", f'"{os.pathsep.join(filter(None, [extra, str(CONF), f"{jars}/*"]))}"']
 
 
 _CLASS_PATHS = ("spark.driver.extraClassPath", "spark.executor.extraClassPath")
@@ -165,7 +186,7 @@ def _start_local(settings: dict[str, str], *, app_name: str, log_level: str | No
         "SPARK_HOME": os.environ.get("SPARK_HOME", str(Path(pyspark.__file__).parent)),
     }
     if "SPARK_HOME" not in os.environ and "SPARK_CONF_DIR" not in os.environ:
-        environ["SPARK_CONF_DIR"] = str(JARS.parent / "conf")  # the class archive fits no folder that holds files
+        environ["SPARK_CONF_DIR"] = str(CONF)
     if java.home is not None:
         environ["JAVA_HOME"] = str(java.home)
     if os.environ.get("LC_ALL") in ("C", "POSIX"):  # Java could then not open paths that are not ASCII

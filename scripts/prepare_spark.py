@@ -17,7 +17,15 @@ import pyspark
 
 from visionlake.errors import VisionlakeError
 from visionlake.jobs._java import find_java
-from visionlake.jobs._session import CLASS_ARCHIVE, DELTA_PACKAGE, DELTA_SETTINGS, JARS, get_session
+from visionlake.jobs._session import (
+    CLASS_ARCHIVE,
+    CONF,
+    DELTA_PACKAGE,
+    DELTA_SETTINGS,
+    JARS,
+    class_path_option,
+    get_session,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -75,7 +83,8 @@ def fetch_jars() -> None:
 def archive_classes() -> None:
     """Has Java write down the classes that a run loads; Spark with Delta then starts in half the time."""
     made_for = CLASS_ARCHIVE.with_suffix(".txt")
-    wanted = f"{find_java()}, Spark {pyspark.__version__}, {DELTA_PACKAGE}"
+    CONF.mkdir(exist_ok=True)  # Java 21 takes no archive where a part of the class path is not there
+    wanted = ", ".join([str(find_java()), f"Spark {pyspark.__version__}", DELTA_PACKAGE, *class_path_option(None)])
     if CLASS_ARCHIVE.exists() and made_for.exists() and made_for.read_text() == wanted:
         return
     CLASS_ARCHIVE.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from visionlake.jobs._session import CHANGES_CLASS_PATH, CLASS_ARCHIVE
+
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -80,3 +82,16 @@ def test_interrupt_reaches_python_alone_and_spark_still_works(driver: subprocess
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert [file.name for file in tmp_path.iterdir()] == ["working"]  # no metastore, no warehouse
+
+
+def test_classes_come_from_the_archive_of_the_set_up(tmp_path: Path) -> None:
+    if not CLASS_ARCHIVE.exists():
+        pytest.skip("the set-up made no archive of Java classes in this environment")
+    log = tmp_path / "classes.log"
+    settings = {"spark.driver.extraJavaOptions": f"-Xlog:class+load:file={log}"}
+    program = f"from visionlake.jobs._session import get_session; get_session(settings={settings}).range(5).count()"
+    environ = {name: value for name, value in os.environ.items() if name not in CHANGES_CLASS_PATH}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environ, cwd=tmp_path, timeout=120)
+    classes = log.read_text()
+    archived, loaded = classes.count("source: shared objects file (top)"), classes.count("source: file:")
+    assert archived > 10 * loaded and archived > 1000, (archived, loaded)
