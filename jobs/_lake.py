@@ -6,6 +6,7 @@ The only module that knows Delta. A lake is a directory, a URI or `catalog.schem
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Lake(LakeFiles):
             spark = get_session()
         self.spark = spark
         self._ensured: set[str] = set()
+        self._ensuring = threading.Lock()
         self._made: dict[str, str] = {}
         self._commits: Counter[str] = Counter()
         self._moment = None if self.as_of is None else Moment(Lake(self.uri, spark=spark), self.as_of)
@@ -190,14 +192,15 @@ class Lake(LakeFiles):
         """
         self.check_writable()
         wanted = table.with_columns(extra)
-        if table.name in self._ensured and not extra:
-            return
-        if not self.exists(table.name):
-            self._create(wanted)
-            self._made[table.name] = self.head(table.name)[1]
-        else:
-            self._evolve(wanted)
-        self._ensured.add(table.name)
+        with self._ensuring:  # who needs a table that another thread makes waits for it
+            if table.name in self._ensured and not extra:
+                return
+            if not self.exists(table.name):
+                self._create(wanted)
+                self._made[table.name] = self.head(table.name)[1]
+            else:
+                self._evolve(wanted)
+            self._ensured.add(table.name)
 
     def is_untouched(self, name: str) -> bool:
         """Whether this very object made a table, and nobody has written to it since: then there is no row in it."""

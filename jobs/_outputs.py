@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from visionlake.expectations import quarantine
+from visionlake.expectations import quarantine, waves
 from visionlake.expectations._table import Table
 
 from ._audit import Audit, unread_parents
@@ -17,6 +17,11 @@ from ._stage import Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+
+def written_by(stage: Stage) -> tuple[Table, ...]:
+    """The tables that waves of a stage are published into."""
+    return (*stage.outputs, quarantine.TABLE, waves.TABLE)
 
 
 def publish_tables(

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from visionlake.errors import ConfigError, UsageError, VisionlakeError, summarise
-from visionlake.expectations import quarantine, waves
 from visionlake.expectations._checks import check_names, validate_severity
 from visionlake.expectations._gate import load_expectations, validate_expectations
 from visionlake.udfs.uris import display
@@ -23,6 +22,7 @@ from ._feed import DELETED, Due, find_replays
 from ._histories import Histories
 from ._judge import all_checks
 from ._lake import Lake
+from ._outputs import written_by
 from ._places import places_of
 from ._record import History, Progress, producer_of, resolved, settings_digest
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
@@ -147,7 +147,7 @@ def check_gates(chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
 
 def _check_tables(lake: Lake, chosen: Sequence[tuple[Stage, StageConfig]]) -> None:
     """Compare all tables that there are with their declarations, before any work."""
-    for table in {t.name: t for stage, _ in chosen for t in (*stage.outputs, quarantine.TABLE, waves.TABLE)}.values():
+    for table in {table.name: table for stage, _ in chosen for table in written_by(stage)}.values():
         if lake.exists(table.name):
             lake.ensure(table)
 

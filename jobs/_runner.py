@@ -11,14 +11,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError
-from visionlake.expectations import quarantine, waves
 from visionlake.expectations._gate import prepare
 
 from . import _staging
@@ -29,7 +27,7 @@ from ._feed import CHANGED_AT, DELETED, Due, find_replays, past_itself
 from ._histories import Histories
 from ._judge import all_checks
 from ._lake import Lake, read_errors
-from ._outputs import publish_quarantine, publish_tables
+from ._outputs import publish_quarantine, publish_tables, written_by
 from ._predicate import tables_named
 from ._progress import watch
 from ._publish import near
@@ -91,7 +89,6 @@ class StageRun:
         self.result = StageResult(stage=self.stage.label, status="nothing_new")
         self.total_parents = self.units_done = 0
         self.wave: Wave | None = None
-        self._tables: Future[None] | None = None
         self._newest: int | None = None
         self._read: dict[str, int] = {}
         self._staged: tuple[DataFrame, DataFrame] | None = None
@@ -104,16 +101,16 @@ class StageRun:
         self.history = self.histories.of(self.stage.name, self.producer, staged=[wave.wave_id for wave in staged])
         has_published = self.history.progress is not None
         self._retry_unread()
-        with side_by_side(self.lake.spark, threads=1) as start:  # what is due is looked for meanwhile
-            self._tables = start(self._make_tables)
+        with side_by_side(self.lake.spark, threads=1) as start:
+            start(self._make_tables)  # meanwhile what is due is looked for
             if has_published or staged:
-                self._tables.result()
+                self._make_tables()
             self._refill_lost()
             if self._finish_staged(staged):
                 self._feed()
             if self.result.status != "stopped" and has_published:  # or there is nothing to replay
                 self._replay()
-            self._tables.result()
+        self._make_tables()
         if self.stage.gather and not self.result.waves and not self.history.outputs:
             self.reporter.note(f"{self.stage.label}: {why_nothing(self.stage, self.config, self.lake)}")
         self.result = replace(self.result, seconds=time.monotonic() - started)
@@ -149,7 +146,8 @@ class StageRun:
         return True
 
     def _make_tables(self) -> None:
-        for table in (*self.stage.outputs, quarantine.TABLE, waves.TABLE):
+        """Make what a wave is published into, if need be; of two threads the later one waits for the earlier."""
+        for table in written_by(self.stage):
             self.lake.ensure(table)
 
     def _retry_unread(self) -> None:
@@ -262,8 +260,7 @@ class StageRun:
     def _work_on(self, due: Due, part: Cut, *, lookups: Sequence[Input]) -> bool:
         from pyspark.sql import functions as F
 
-        assert self._tables is not None
-        self._tables.result()
+        self._make_tables()
         if not part.units:
             if not due.progress.is_complete or due.progress.version != (self.history.progress or due.progress).version:
                 self._record_nothing(due)

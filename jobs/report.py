@@ -94,17 +94,8 @@ def _tables(lake: Lake) -> list[str]:
 
 
 def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
-    with side_by_side(lake.spark, threads=_THREADS) as start:
-        asked = {name: start(ask, lake) for name, ask in _QUESTIONS.items()}
-        keys, diff = start(facts.sheet_keys, lake, most=config.max_pictures), start(_diff, lake, config)
-        found = facts.model_facts(lake)
-        shown = [model for model in found if model.model_id in models] or found
-        pictures = facts.frames_of_keys(
-            lake, keys.result(), side_px=config.picture_side_px, models=[model.model_id for model in shown]
-        )
-        labels = [_model(model, place) for place, model in enumerate(shown)]
-    waves, totals, quality = (asked[name].result() for name in ("waves", "totals", "quality"))
-    earlier = [model for model in found if model not in shown]
+    found = _ask(lake, config, models)
+    waves, totals, shown = found["waves"], found["totals"], found["shown"]
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
     is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
@@ -115,26 +106,43 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "run": newest and {"run_id": newest["run_id"], "finished_at": ended},
         "totals": [(name, f"{n:,}") for name, n in totals.items()]
         + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
-        "gone": asked["gone"].result(),
+        "gone": found["gone"],
         "sections": _sections(
             has_labels=bool(shown),
-            has_diff=diff.result() is not None,
-            has_frames=bool(pictures),
-            has_quality=bool(quality),
+            has_diff=found["diff"] is not None,
+            has_frames=bool(found["pictures"]),
+            has_quality=bool(found["quality"]),
         ),
         "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
         "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
-        "quarantine": asked["quarantine"].result(),
-        "labels": labels,
+        "quarantine": found["quarantine"],
+        "labels": found["labels"],
         "past_labels": [
-            {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"} for m in earlier
+            {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"}
+            for m in found["models"]
+            if m not in shown
         ],
-        "diff": diff.result(),
-        "pictures": pictures_by_label(pictures),
+        "diff": found["diff"],
+        "pictures": pictures_by_label(found["pictures"]),
         "frame_count": f"{totals.get('frames', 0):,}",
-        "quality": _quality(quality),
+        "quality": _quality(found["quality"]),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
     }
+
+
+def _ask(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
+    """All that the page tells of the tables, asked side by side."""
+    with side_by_side(lake.spark, threads=_THREADS) as start:
+        asked = {name: start(ask, lake) for name, ask in _QUESTIONS.items()}
+        asked["diff"] = start(_diff, lake, config)
+        keys = start(facts.sheet_keys, lake, most=config.max_pictures)
+        found = facts.model_facts(lake)
+        shown = [model for model in found if model.model_id in models] or found
+        ids = [model.model_id for model in shown]
+        pictures = facts.frames_of_keys(lake, keys.result(), side_px=config.picture_side_px, models=ids)
+        labels = [_model(model, place) for place, model in enumerate(shown)]
+    answers = {name: answer.result() for name, answer in asked.items()}
+    return {**answers, "models": found, "shown": shown, "labels": labels, "pictures": pictures}
 
 
 def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:
