@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -39,7 +40,12 @@ def test_workers_that_were_started_early_are_those_that_work(spark: SparkSession
 
     def daemons() -> set[int]:
         jvm = psutil.Process(spark.sparkContext._gateway.proc.pid)  # pyright: ignore[reportOptionalMemberAccess] -- a classic session has one
-        return {child.pid for child in jvm.children() if any("_daemon" in word for word in child.cmdline())}
+        found = set[int]()
+        for child in jvm.children():
+            with suppress(psutil.Error):  # it has just ended
+                if any("_daemon" in word for word in child.cmdline()):
+                    found.add(child.pid)
+        return found
 
     before = daemons()
     start_early(spark, ["colorsys"])
