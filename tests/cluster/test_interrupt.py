@@ -17,7 +17,7 @@ from visionlake.jobs._results import Reporter
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-VIDEOS, COUNT = 3, 700
+VIDEOS, COUNT = 3, 300
 
 
 @pytest.fixture

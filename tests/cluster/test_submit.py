@@ -66,31 +66,11 @@ def test_submitted_jobs_write_the_tables_of_local_mode(
 ) -> None:
     script = load_script("make_zip")
     archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
-    project = Project(tmp_path)
-    project.add_video("a.mp4")
-    project.add_video("b.mp4", count=50)
+    project = Project(tmp_path, more=f"{DETECT}batch_size = 8\n[report]\n")
+    project.add_sample(1, videos=3)
     project.add_bad_ones(1)
     for picture in media_pictures.all_pictures(project.media)[2:]:
         picture.path.unlink()
-    for job in ("ingest_media", "extract_frames"):
-        submit(job, archive=archive, project=project, environ=environ)
-    result = visionlake.run(project.pipeline("local"), spark=spark, reporter=Reporter())
-    assert result.exit_code == 0, result
-    local, cluster = contents(tmp_path / "local"), contents(tmp_path / "cluster")
-    assert [name for name, found in local.items() if not found] == ["detections"]
-    assert cluster == local
-    waves = {stage: len(ids) for stage, ids in published(tmp_path / "cluster").items()}
-    assert waves == {"ingest_media": 1, "extract_frames": 1, "detect_objects": 0}
-
-
-@pytest.mark.long
-def test_submitted_detection_labels_as_local_mode_does(
-    tmp_path: Path, spark: SparkSession, environ: dict[str, str]
-) -> None:
-    script = load_script("make_zip")
-    archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
-    project = Project(tmp_path, more=f"{DETECT}batch_size = 8\n[report]\n")
-    project.add_sample(1, videos=3)
     for job in ("ingest_media", "extract_frames", "detect_objects", "report"):
         submit(job, archive=archive, project=project, environ=environ)
     assert "builtin@1" in (tmp_path / "cluster" / "report.html").read_text()
@@ -98,5 +78,7 @@ def test_submitted_detection_labels_as_local_mode_does(
     result = visionlake.run(project.pipeline("local"), spark=spark, reporter=Reporter(), overrides=overrides)
     assert result.exit_code == 0, result
     local, cluster = contents(tmp_path / "local"), contents(tmp_path / "cluster")
-    assert sum(len(row[-1]) for row in local["detections"]) > 20
+    assert all(local.values()) and sum(len(row[-1]) for row in local["detections"]) > 20
     assert cluster == local
+    waves = {stage: len(ids) for stage, ids in published(tmp_path / "cluster").items()}
+    assert waves == {"ingest_media": 1, "extract_frames": 1, "detect_objects": 1}
