@@ -26,12 +26,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.long]
 # In this order one wave is killed at two steps and ends in a third, and two more are killed once. The steps are the
 # runner's: other stages go through some of them.
 STEPS = ("quarantine", "table", "progress", "judged", "staged")
-MOMENTS = (
-    ("ingest_media", "table"),
-    *(("extract_frames", step) for step in STEPS),
-    ("detect_objects.builtin", "quarantine"),
-    ("detect_objects.builtin", "staged"),
-)
+MOMENTS = (*(("extract_frames", step) for step in STEPS), ("detect_objects.builtin", "staged"))
 DRIVER = """
 import json, os, signal, sys
 from contextlib import suppress
@@ -157,7 +152,7 @@ def test_kills_at_every_step(tmp_path: Path, spark: SparkSession, drivers: list[
             lakes.run(lakes.lake, "extract_frames", limit=2)  # what is staged is finished without its videos
             away.rename(lakes.media)
             assert published(lakes.lake)["extract_frames"][-1] == told["wave_id"] and not staged(lakes.lake)
-    assert len(begun["extract_frames"]) >= 2 and len(begun["detect_objects"]) >= 2
+    assert len(begun["extract_frames"]) >= 2 and begun["detect_objects"]
     lakes.run(lakes.lake)
     lakes.run(lakes.undisturbed)
     lakes.assert_equal()

@@ -56,7 +56,7 @@ def submit(job: str, *, archive: Path, project: Project, environ: dict[str, str]
     for name, value in settings.items():
         command += ["--conf", f"{name}={value}"]
     command += [str(ROOT / "jobs" / f"{job}.py"), "--config", str(project.pipeline("cluster"))]
-    done = subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
