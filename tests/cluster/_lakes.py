@@ -166,7 +166,7 @@ class Driver:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def wait(self, *, timeout_s: float = 900) -> int:
+    def wait(self, *, timeout_s: float = 300) -> int:
         """The exit code; minus the signal's number where one killed it."""
         return self.process.wait(timeout_s)
 

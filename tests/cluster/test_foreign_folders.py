@@ -35,7 +35,7 @@ def run(command: list[str], folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environ = os.environ | {"PATH": path, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(
-        [*command, "program.py"], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=900
+        [*command, "program.py"], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("DRIVER", "WORKER")))

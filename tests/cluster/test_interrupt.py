@@ -36,7 +36,7 @@ def driver(project: Project) -> Iterator[Driver]:
     driver = Driver(command("run", project.pipeline("lake")), folder=project.folder)
     try:
         seen: set[Path] = set()
-        deadline = time.monotonic() + 900
+        deadline = time.monotonic() + 240
         while len(seen) < 2:
             seen |= {*(project.folder / "lake" / "_staging" / "extract_frames").glob("*/rows/_temporary")}
             assert driver.process.poll() is None, driver.complaint

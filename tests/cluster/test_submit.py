@@ -56,7 +56,7 @@ def submit(job: str, *, archive: Path, project: Project, environ: dict[str, str]
     for name, value in settings.items():
         command += ["--conf", f"{name}={value}"]
     command += [str(ROOT / "jobs" / f"{job}.py"), "--config", str(project.pipeline("cluster"))]
-    done = subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
@@ -68,6 +68,8 @@ def test_submitted_jobs_write_the_tables_of_local_mode(
     archive = script.make_zip(script.build_wheel(tmp_path / "wheel"), tmp_path / "visionlake.zip")
     project = Project(tmp_path, more=f"{DETECT}batch_size = 8\n[report]\n")
     project.add_sample(1, videos=3)
+    project.add_video("a.mp4")
+    project.add_video("b.mp4", count=50)
     project.add_bad_ones(1)
     for picture in media_pictures.all_pictures(project.media)[2:]:
         picture.path.unlink()

@@ -147,7 +147,7 @@ def test_hostile_names_do_nothing_in_a_browser(world: World, server: Counting, t
             f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width_px},900", "--virtual-time-budget=5000",
             world.lake.path("report.html"),
         ],
-        capture_output=True, text=True, timeout=600, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     dom = done.stdout
     assert re.findall(r"<(?:script|b|img src=http)\b", dom) == [] and "<title>owned" not in dom
@@ -168,6 +168,6 @@ def test_the_browser_of_these_tests_would_notice(server: Counting, tmp_path: Pat
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
             f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", str(bad),
         ],
-        capture_output=True, text=True, timeout=600, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "CONSOLE" in done.stderr and server.heard == ["/stolen"]
