@@ -187,7 +187,7 @@ def _observe(observer: Observer, settings: Settings, lake: Lake, pipeline: Pipel
     reporter.note(f"{observer.name}: looking at the tables")
     result = StageResult(stage=observer.name, status="done")
     try:
-        settings = _with_model_ids(observer, settings, pipeline)
+        settings = with_model_ids(observer, settings, pipeline)
         seen = observer.observe(lake, settings, labellers(pipeline))
     except VisionlakeError as error:
         return replace(result, status="failed", error=str(error), exit_code=error.exit_code)
@@ -198,7 +198,7 @@ def _observe(observer: Observer, settings: Settings, lake: Lake, pipeline: Pipel
     return replace(result, status=status, wrote=seen.uri, seconds=time.monotonic() - started)
 
 
-def _with_model_ids(observer: Observer, settings: Settings, pipeline: Pipeline) -> Settings:
+def with_model_ids(observer: Observer, settings: Settings, pipeline: Pipeline) -> Settings:
     """The settings with sections of models replaced by their model ids, where they are named."""
     named = {key: getattr(settings, key) or () for key in observer.names_models}
     ids: dict[str, str] = {}

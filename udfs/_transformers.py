@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from ._device import find_batch_size, find_device, find_dtype
 from ._errors import ModelError, first_line
 from .detector_types import DetectOptions, Instances, ModelInfo, Prepared
 
+_BOXES = re.compile(r"(?:^|\.)(?:\w*bbox\w*|box_head)(?:\.\d+)?$")
 _SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -53,16 +57,20 @@ class Network(ABC):
             )
         if getattr(self.processor, "do_center_crop", False):
             self.processor.do_center_crop = False  # what lies beside would be labelled unseen
-        self._network = network.eval().to(self.device)
+        self._network = network.eval().to(self.device, memory_format=torch.channels_last)
         self.device_type = self.device.type
         self.batch_size = find_batch_size(options.batch_size, self.device_type)
         self._precision = find_dtype(settings["precision"], self.device.type)
+        if self._precision is not None:
+            _keep_boxes_exact(self._network, self.device.type)
+        self._stretched = _stretched_px(self.processor)
         classes = settings["classes"]
         self.classes = None if classes is None else [self.labels.index(name) for name in classes]
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as it is: the model's own processor resizes it."""
-        return Prepared.unchanged(picture)
+        prepared = Prepared.unchanged(picture)
+        return prepared if self._stretched is None else replace(prepared, input_px=self._stretched)
 
     def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
         """What is in each picture of a batch of equal sizes. Raises ModelError for values that are no numbers."""
@@ -73,7 +81,8 @@ class Network(ABC):
             return self._found(output, given, batch)
 
     def _given(self, pictures: list[Any]) -> Any:
-        return self.processor(images=pictures, return_tensors="pt")
+        # A picture of a few rows would be taken for one whose first axis is that of the colours.
+        return self.processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
 
     @abstractmethod
     def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
@@ -121,7 +130,8 @@ class Prompted(Boxes):
     makers = (AutoProcessor, AutoModelForZeroShotObjectDetection)
 
     def _given(self, pictures: list[Any]) -> Any:
-        return self.processor(text=[[*self.labels]] * len(pictures), images=pictures, return_tensors="pt")
+        text = [[*self.labels]] * len(pictures)
+        return self.processor(text=text, images=pictures, return_tensors="pt", input_data_format="channels_last")
 
     def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
         self.check_numbers(output.logits, output.pred_boxes)
@@ -156,7 +166,8 @@ class Grounded(Boxes):
         self._belongs = torch.tensor(belongs, device=self.device)
 
     def _given(self, pictures: list[Any]) -> Any:
-        return self.processor(text=[self._text] * len(pictures), images=pictures, return_tensors="pt")
+        text = [self._text] * len(pictures)
+        return self.processor(text=text, images=pictures, return_tensors="pt", input_data_format="channels_last")
 
     def _found(self, output: Any, given: Any, batch: Sequence[Prepared]) -> list[Instances]:
         tokens = output.logits[..., : self._belongs.shape[1]]  # those after the text are minus infinity
@@ -172,6 +183,29 @@ class Grounded(Boxes):
             values = {"boxes": boxes, "scores": best[place, kept], "labels": labels[place, kept]}
             found.append(self._instances(values, one))
         return found
+
+
+def _stretched_px(processor: Any) -> tuple[int, int] | None:
+    """Height and width that the processor brings pictures of every size to; None where these depend on the picture."""
+    own = getattr(processor, "image_processor", processor)
+    size = getattr(own, "size", None) or {}
+    height, width = (
+        size.get(name) if hasattr(size, "get") else getattr(size, name, None) for name in ("height", "width")
+    )
+    is_plain = getattr(own, "do_resize", False) and not getattr(own, "do_pad", False)
+    return (height, width) if is_plain and height and width else None
+
+
+def _keep_boxes_exact(network: torch.nn.Module, device_type: str) -> None:
+    """Let what puts out boxes compute in 32 bits: edges, as shares of a picture, would be rounded to several pixels."""
+    for name, module in network.named_modules():
+        if _BOXES.search(name) and not isinstance(module, torch.nn.ModuleList):
+            module.forward = partial(_exactly, module.forward, device_type)
+
+
+def _exactly(forward: Callable[..., Any], device_type: str, *given: Any, **named: Any) -> Any:
+    with torch.autocast(device_type, enabled=False):
+        return forward(*(one.float() if isinstance(one, torch.Tensor) else one for one in given), **named)
 
 
 def _sizes(batch: Sequence[Prepared]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_BYTES = 8 << 30
+_MAX_HEADER_BYTES = 100_000_000  # as the format's own library has it
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -22,7 +24,25 @@ def check_weights(path: Path) -> Path:
         raise ModelError(f"weights {path}: allowed are the endings {', '.join(SUFFIXES)}")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ModelError(f"weights {path} have {size} bytes; at most {MAX_BYTES} are allowed")
+    if path.suffix == ".safetensors":
+        check_whole(path)
     return path
+
+
+def check_whole(path: Path) -> None:
+    """Raise ModelError for a file of safetensors that is cut off, or is none: its header tells its length."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MAX_HEADER_BYTES:
+                raise ValueError(f"its header would have {length} bytes")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        found, told = path.stat().st_size, 8 + length + max(ends, default=0)
+        if found != told:
+            raise ValueError(f"it has {found} bytes, and {told} by its header")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ModelError(f"weights {path} cannot be read as tensors alone: {first_line(error)}") from None
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

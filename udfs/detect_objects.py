@@ -163,7 +163,6 @@ class _Model:
     def __init__(self, options: DetectOptions, *, model_id: str, limit_s: float) -> None:
         self._id, self._limit_s, self._options = model_id, limit_s, options
         self._names: dict[int, tuple[int, str | None] | None] = {}
-        self._most: int | None = None  # pictures for which memory was enough, once it was not
         self._detector: Detector | None = None
         # The thread also loads: threads of torch are settings of a thread. It stays when another model comes, since
         # decoders that were started in it end with it.
@@ -181,8 +180,7 @@ class _Model:
 
     @property
     def batch_size(self) -> int:
-        wanted = self._loaded().batch_size
-        return wanted if self._most is None else min(wanted, self._most)
+        return self._loaded().batch_size
 
     @property
     def is_on_gpu(self) -> bool:
@@ -195,7 +193,8 @@ class _Model:
         detector = self._loaded()
         with self._limited(self._limit_s, advice="mend it, or raise batch_limit_s for a slow machine"):
             found, most = in_halves(detector.detect, batch)
-        self._most = most if most < len(batch) else self._most
+        if most < len(batch):
+            detector.batch_size = most
         return found
 
     def label(self, label_id: int) -> tuple[int, str | None] | None:

@@ -138,6 +138,8 @@ class Prepared:
     scale_y: float
     left: float
     top: float
+    input_px: tuple[int, int] | None = None
+    """Height and width that the network's own way to resize brings `pixels` to, if that is known."""
 
     @classmethod
     def unchanged(cls, picture: Image.Image) -> Self:
@@ -149,7 +151,7 @@ class Prepared:
     @property
     def bucket(self) -> tuple[int, ...]:
         """What pictures of a batch have in common: the size of the input."""
-        return self.pixels.shape
+        return self.input_px or self.pixels.shape
 
     @property
     def size_bytes(self) -> int:
@@ -223,7 +225,7 @@ class Detector(Protocol[_Ready]):
     labels: tuple[str, ...]
     first_label_id: int
     batch_size: int
-    """Pictures that it is given together."""
+    """Pictures that it is given together; lowered where memory turns out not to be enough for so many."""
     # It may have a `device_type`: with "cuda" pictures are decoded ahead in threads, which call `prepare`.
 
     def prepare(self, picture: Image.Image) -> _Ready:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from math import isclose
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ def frames_again(part: Known, *, limits: Limits) -> Iterator[tuple[int, Image.Im
     read_failed, frame_missing, frame_differs.
     """
     waiting = {frame["pts"]: frame for frame in part["frames"]}
+    # What was extracted under a larger bound may be decoded again.
+    sizes = [(frame["full_width_px"] or 0) * (frame["full_height_px"] or 0) for frame in part["frames"]]
+    limits = replace(limits, max_pixels=max(limits.max_pixels, *sizes))
     failure = MediaError("frame_missing", "the media has no such frame: extract its frames again")
     for start in ("keyframe", "start") if part["is_seekable"] else ("start",):
         try:

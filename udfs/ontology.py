@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ COCO = (
 )  # fmt: skip
 """The 80 classes of COCO's objects (Lin et al., arXiv:1405.0312), in its order."""
 
+_GAP = re.compile(r"N/A|unnamed \d+")
+"""What models call numbers without a class: COCO's classes, as torchvision and others number them, have gaps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ontology:
@@ -34,14 +38,18 @@ class Ontology:
     drop: tuple[str, ...] = ()
 
     def mapping(self, labels: Sequence[str]) -> Mapping[str, tuple[int, str] | None]:
-        """Id and class for each of a model's labels, None for those that are dropped.
+        """Id and class for each of a model's labels, None for those that are dropped or stand for no class.
 
         Raises ModelError for labels that are neither.
         """
         places = {name: place for place, name in enumerate(self.classes)}
         aliases = dict(self.aliases)
         meant = {label: aliases.get(label, label) for label in labels}
-        unknown = [label for label, name in meant.items() if name not in places and label not in self.drop]
+        dropped = {
+            *self.drop,
+            *(label for label, name in meant.items() if name not in places and _GAP.fullmatch(label)),
+        }
+        unknown = [label for label, name in meant.items() if name not in places and label not in dropped]
         if unknown:
             near = {match for label in unknown for match in get_close_matches(label, self.classes, n=1)}
             advice = f"did you mean {', '.join(sorted(near))}? " if near else ""
@@ -51,5 +59,5 @@ class Ontology:
                 "Give them a class in aliases, add them to classes, or drop them"
             )
         return {
-            label: None if label in self.drop else (places[name], name) for label, name in meant.items()
+            label: None if label in dropped else (places[name], name) for label, name in meant.items()
         }  # fmt: skip

@@ -116,14 +116,16 @@ class ManyViews:
                 prepared = self._inner.prepare(picture)
                 alike = waiting.setdefault(prepared.bucket, [])
                 alike.append((place, view, prepared))
-                if len(alike) == self._inner.batch_size:
+                if len(alike) >= self._inner.batch_size:
                     yield from self._detected(waiting.pop(prepared.bucket))
         for alike in waiting.values():
             yield from self._detected(alike)
 
     def _detected(self, alike: Sequence[tuple[int, View, Batched]]) -> Iterator[tuple[int, View, Instances]]:
         # Here, too: tiles of one picture are a batch of their own, of which the caller knows nothing.
-        found, _ = in_halves(self._inner.detect, [prepared for *_, prepared in alike])
+        found, most = in_halves(self._inner.detect, [prepared for *_, prepared in alike])
+        if most < len(alike):
+            self._inner.batch_size = most
         for (place, view, _), instances in zip(alike, found, strict=True):
             yield place, view, instances
 

@@ -31,7 +31,7 @@ _FILES_GONE = ("FILE_NOT_EXIST", "FILE_NOT_FOUND")  # in the names that Spark an
 
 @contextmanager
 def open_lake(
-    pipeline: str | None, uri: str | None, *, as_of: str | None = None
+    pipeline: str | None, uri: str | None, *, as_of: str | None = None, overrides: Sequence[str] = ()
 ) -> Iterator[tuple[Lake, Pipeline | None]]:
     """The lake of a pipeline file, or at `uri`, as it was if that is asked, and the pipeline."""
     if (pipeline is None) == (uri is None):
@@ -42,7 +42,7 @@ def open_lake(
 
     if as_of is not None:
         parse_as_of(as_of)  # before Spark starts
-    loaded = load_pipeline(pipeline) if pipeline is not None else None
+    loaded = load_pipeline(pipeline, overrides=overrides) if pipeline is not None else None
     place = loaded.lake if loaded else resolve_lake(str(uri), folder=Path.cwd())
     if "://" not in place and os.path.isabs(place) and not os.path.isdir(place):
         raise click.UsageError(f"there is no lake at {place} yet")

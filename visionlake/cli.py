@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from visionlake import __version__
+from visionlake._lake_options import AS_OF
+from visionlake._text import clean
 from visionlake.errors import VisionlakeError
 from visionlake.jobs import _stages
 
@@ -27,16 +29,15 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         stages = (_dashed(name) for name in _stages.stage_names())
-        return [*super().list_commands(ctx), *_LAKE_COMMANDS, *stages]
+        return [*dict.fromkeys((*super().list_commands(ctx), *_LAKE_COMMANDS, *stages))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _LAKE_COMMANDS:
             module = import_module(f"visionlake.{_LAKE_COMMANDS[cmd_name]}")
             return getattr(module, cmd_name.replace("-", "_"))
+        own = super().get_command(ctx, cmd_name)
         stage = cmd_name.replace("-", "_")
-        if stage in _stages.stage_names():
-            return _stage_command(stage)
-        return super().get_command(ctx, cmd_name)
+        return _stage_command(stage) if own is None and stage in _stages.stage_names() else own
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
@@ -162,6 +163,29 @@ def probe(file: str, as_json: bool) -> None:
     print_probe(file, as_json=as_json)
 
 
+@cli.command(help=_stages.stage_summary("report"))
+@run_options
+@AS_OF
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="With --as-of, where to write: past-report.html."
+)
+def report(pipeline: str, as_of: str | None, out: Path | None, **options: Any) -> int:
+    """The page in the lake, as it would be written now, or a page of its own about an earlier time."""
+    if as_of is None:
+        from visionlake._run import run_pipeline
+
+        if out is not None:
+            raise click.UsageError("--out goes with --as-of; the page of today lies in the lake")
+        return run_pipeline(pipeline, only=["report"], **options)
+    from visionlake._past_report import write_past_report
+
+    if options["limit"] or options["rebuild"] or options["dry_run"]:
+        raise click.UsageError("--limit, --rebuild and --dry-run go without --as-of, which changes nothing in the lake")
+    target = write_past_report(pipeline, as_of=as_of, out=out, overrides=options["overrides"])
+    click.echo(f"{clean(target)} is written.")
+    return 0
+
+
 def _stage_command(stage: str) -> click.Command:
     def run_stage(pipeline: str, **options: Any) -> int:
         from visionlake._run import run_pipeline
@@ -184,8 +208,6 @@ def _underscored(name: str) -> str:
 
 
 def _complain(text: str) -> None:
-    from visionlake._terminal import clean
-
     click.echo(f"visionlake: {clean(text, keep_lines=True)}", err=True)
 
 

@@ -349,3 +349,20 @@ def test_what_one_view_tells_apart_stays_apart() -> None:
     assert len(nms(gather([near])).instances.scores) == 1
     assert len(nms(gather([near]), matches="other sources").instances.scores) == 2
     assert nms(gather([near, near]), matches="other sources").instances.scores.tolist() == [0.9, 0.8]
+
+
+def test_tiles_that_were_too_many_for_the_memory_are_not_tried_again() -> None:
+    class Small(Colours):
+        batch_size = 4
+
+        def detect(self, batch: Sequence[Prepared]) -> list[Instances]:
+            found = super().detect(batch)
+            if len(batch) > 2:
+                raise MemoryError
+            return found
+
+    inner = Small()
+    views = ManyViews(inner, tiled(20, 20, tile_overlap=0.0), score_threshold=None, max_instances=None)
+    for _ in range(2):
+        views.detect([views.prepare(painted((80, 20), (0, 0, 10, 10)))])
+    assert [len(batch) for batch in inner.asked if len(batch) > 2] == [4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -201,7 +202,9 @@ def test_the_lake_as_a_run_left_it(story: Story) -> None:
 
 
 @pytest.mark.long
-def test_the_lake_at_a_time_and_at_versions(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lake_at_a_time_and_at_versions(
+    story: Story, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     future, before = story.past(datetime.now(UTC) + timedelta(days=1)), story.past(story.before)
     assert future.names() == story.lake.names() and future.version("frames") == story.lake.version("frames")
     assert before.names() == ["frames", "models", "runs", "waves"] and before.table("frames").isEmpty()
@@ -233,6 +236,13 @@ def test_the_lake_at_a_time_and_at_versions(story: Story, capsys: pytest.Capture
     assert cli.main(["tables", "--lake", story.lake.uri, "--as-of", story.first, "--json"]) == 0
     listed = {row["table"]: row for row in json.loads(capsys.readouterr().out)}
     assert (listed["frames"]["version"], listed["detections"]["rows"]) == (2, 6)
+    page, pipeline = tmp_path / "past.html", str(story.world.folder / "p.toml")
+    asked = ["report", pipeline, "--as-of", story.first, "--set", "report.max_pictures=0"]  # frames made by hand
+    assert cli.main([*asked, "--out", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert story.first in text and story.third not in text and "6 frames" in re.sub("<[^>]*>", "", text)
+    assert not Path(story.lake.path("report.html")).exists()
+    assert cli.main([*asked, "--rebuild"]) == 2
 
 
 def test_the_row_of_a_killed_wave_has_no_wave_until_it_is_finished(tmp_path: Path, spark: SparkSession) -> None:

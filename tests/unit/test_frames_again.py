@@ -103,6 +103,15 @@ def test_sizes_and_square_pixels_come_out_as_they_were(tmp_path: Path, decoder: 
         assert equal(dict(frames_again(part(path, frames), limits=LIMITS)), frames)
 
 
+def test_what_was_extracted_under_a_larger_bound_is_decoded_under_a_smaller_one(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    path = made_by.write(tmp_path / "a.mp4", Track(pts=[i * 512 for i in range(4)], options=GROUPS))
+    frames = extracted(decoder, path, max_side_px=50)
+    small = Limits(stall_s=30, max_pixels=frames[0].full_width_px * frames[0].full_height_px - 1)
+    assert equal(dict(frames_again(part(path, frames), limits=small)), frames)
+
+
 @pytest.mark.parametrize("turn", [1, 6])
 def test_stills(turn: int, tmp_path: Path, decoder: Decoder) -> None:
     path, exif = tmp_path / "still.jpg", Image.Exif()

@@ -30,6 +30,14 @@ def test_labels_become_classes_with_their_places_or_are_dropped() -> None:
         ontology.mapping(["cars", "bus", "car"])
 
 
+def test_numbers_without_a_class_need_no_word() -> None:
+    ontology = Ontology(classes=("car",), aliases=(("unnamed 7", "car"),))
+    assert ontology.mapping(["car", "N/A", "unnamed 12", "unnamed 7"]) == {
+        "car": (0, "car"), "N/A": None, "unnamed 12": None, "unnamed 7": (0, "car"),
+    }  # fmt: skip
+    assert Ontology(classes=("N/A",)).mapping(["N/A"]) == {"N/A": (0, "N/A")}
+
+
 def test_coco_has_80_classes_in_its_order() -> None:
     assert len({*COCO}) == 80 and (COCO[0], COCO[2], COCO[79]) == ("person", "car", "toothbrush")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import ModelError, first_line
+from .._weights import check_whole
 from ..detector_types import DetectOptions, Detector, ModelInfo, Task
 from ..hashing import file_digest
 
@@ -132,6 +133,8 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"model {folder}: {path.name} cannot be read: {first_line(error)}") from None
     if "auto_map" in config:
         raise ModelError(f"model {folder} comes with code of its own (auto_map), which is not run")
+    for path in sorted(folder.glob("*.safetensors")):
+        check_whole(path)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"model {folder} has no safetensors; convert it with save_pretrained(..., safe_serialization)")
     return config
