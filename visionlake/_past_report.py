@@ -25,6 +25,7 @@ def write_past_report(pipeline: str, *, as_of: str, out: Path | None, overrides:
         assert loaded is not None
         own = (config for observer, config in loaded.observers if observer.name == report.STAGE.name)
         config = with_model_ids(report.STAGE, next(own, report.Config()), loaded)
+        assert isinstance(config, report.Config)
         page = report.page(lake, config, labellers(loaded), state="")  # no later run takes it for its own
     try:
         target.write_text(page, encoding="utf-8")

@@ -202,9 +202,7 @@ def test_the_lake_as_a_run_left_it(story: Story) -> None:
 
 
 @pytest.mark.long
-def test_the_lake_at_a_time_and_at_versions(
-    story: Story, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_lake_at_a_time_and_at_versions(story: Story, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     future, before = story.past(datetime.now(UTC) + timedelta(days=1)), story.past(story.before)
     assert future.names() == story.lake.names() and future.version("frames") == story.lake.version("frames")
     assert before.names() == ["frames", "models", "runs", "waves"] and before.table("frames").isEmpty()
