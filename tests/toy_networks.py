@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_convert
 
 from visionlake.udfs.backends import find_backend
 from visionlake.udfs.detector_types import DetectOptions, Instances
@@ -59,6 +62,52 @@ class Queries(nn.Module):
         return {"logits": logits.reshape(-1, 6, len(LABELS) + 1), "pred_boxes": boxes.reshape(-1, 6, 4).sigmoid()}
 
 
+class Masks(nn.Module):
+    """Four objects, and masks of them by what the picture looks like, as a card's `masks` says; "detr" is its head."""
+
+    def __init__(self, masks: str) -> None:
+        super().__init__()
+        self.masks = masks
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        plane = 40 * nn.functional.avg_pool2d(pictures.mean(dim=1, keepdim=True) / 255 - 0.5, 4)
+        grids = torch.cat([plane, -plane, plane.flip(-1), plane.flip(-2)], dim=1)
+        logits = 8 * grids[..., :15].unflatten(-1, (len(LABELS), 5)).mean(dim=(2, 4))
+        boxes = torch.tensor([[8.0, 8, 40, 32], [16, 4, 60, 60], [30, 30, 60, 60], [4, 30, 30, 60]])
+        boxes = boxes + plane[:, 0, 0, :4, None]
+        if self.masks == "detr":
+            centre, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+            return logits, torch.cat([centre, sides], dim=-1) / SIDE, grids
+        scores, labels = logits.sigmoid().max(dim=-1)
+        if self.masks == "prototypes":
+            return boxes, scores, labels, logits.tanh(), grids[:, :3]
+        return boxes, scores, labels, grids.sigmoid() if self.masks == "box" else grids
+
+
+class DefaultBoxes(nn.Module):
+    """Offsets and logits of the default boxes on two maps, as SSD has them; column 0 means nothing is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(3, 4 * (5 + len(LABELS)), stride, stride) for stride in STRIDES)
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raw = [head(pictures / 255 - 0.5).permute(0, 2, 3, 1).flatten(1) for head in self.heads]
+        found = torch.cat(raw, dim=1).unflatten(1, (-1, 5 + len(LABELS)))
+        return 4 * found[..., :4], 6 * found[..., 4:]
+
+
+def default_corners() -> torch.Tensor:
+    """Corners of those boxes in input pixels (N x 4), by torchvision."""
+    maps = [torch.zeros(1, 1, SIDE // stride, SIDE // stride) for stride in STRIDES]
+    (corners,) = DefaultBoxGenerator([[2], [2]])(ImageList(torch.zeros(1, 3, SIDE, SIDE), [(SIDE, SIDE)]), maps)
+    return corners
+
+
+def write_priors(corners: torch.Tensor, path: Path, *, side: int = SIDE) -> None:
+    np.savetxt(path, box_convert(corners, "xyxy", "cxcywh").numpy() / side)
+
+
 def card_text(given: str, **changes: str) -> str:
     values = {
         "input": f"width_px = {SIDE}\nheight_px = {SIDE}\nscale = 1.0\n",
@@ -77,8 +126,8 @@ def save(module: nn.Module, folder: Path, card: str) -> DetectOptions:
     return DetectOptions(backend="exported", weights=str(folder / "toy.pt2"), device="cpu")
 
 
-def save_fixed(module: nn.Module, folder: Path, card: str) -> DetectOptions:
-    torch.export.save(torch.export.export(module.eval(), (torch.rand(1, 3, SIDE, SIDE),)), folder / "toy.pt2")
+def save_fixed(module: nn.Module, folder: Path, card: str, *, height: int = SIDE, width: int = SIDE) -> DetectOptions:
+    torch.export.save(torch.export.export(module.eval(), (torch.rand(1, 3, height, width),)), folder / "toy.pt2")
     (folder / "toy.toml").write_text(card)
     return DetectOptions(backend="exported", weights=str(folder / "toy.pt2"), device="cpu")
 

@@ -7,6 +7,10 @@ centre offset and log size in strides, objectness, then the scores of the classe
 query the logits of the labels, and centre and size as shares of the input. With a background label the scores are a
 softmax over all; without one each label has a sigmoid of its own (Deformable DETR, arXiv:2010.04159).
 
+`ssd`: Liu et al., SSD: Single Shot MultiBox Detector (arXiv:1512.02325), and those that follow it. Per default box
+(prior) a box and the logits or scores of every label. Boxes are offsets to the priors: of the centre in shares of the
+prior's size, and the log of the size's share, both divided by a variance; or the network has decoded them.
+
 Masks follow the rest of the output: likelihoods over the box of each object ("box": He et al., Mask R-CNN,
 arXiv:1703.06870), logits over the input ("input"), or factors of grids over the input, which come last ("prototypes":
 Bolya et al., YOLACT, arXiv:1904.02689).
@@ -85,9 +89,7 @@ def _yolox(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     for picture in raw.float():
         near = (picture[:, 4] > choice.score_threshold).nonzero()[:, 0]
         kept = picture[near]
-        centre = (kept[:, :2] + cells[near]) * strides[near]
-        half = kept[:, 2:4].exp() * strides[near] / 2
-        boxes = torch.cat([centre - half, centre + half], dim=1)
+        boxes = _corners((kept[:, :2] + cells[near]) * strides[near], kept[:, 2:4].exp() * strides[near])
         yield _labelled(boxes, kept[:, 4:5] * kept[:, 5:], card, choice)
 
 
@@ -180,20 +182,81 @@ def _detr(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
     logits, boxes = output[0].float(), output[1].float()
     _check_numbers(logits, card)
     _check_numbers(boxes, card)
-    if background is None:
-        scores = logits.sigmoid()
-    else:
-        every = logits.softmax(dim=-1)
-        scores = torch.cat([every[..., :background], every[..., background + 1 :]], dim=-1)
+    scores = _without(logits.sigmoid() if background is None else logits.softmax(dim=-1), background)
     size = boxes.new_tensor([card.input.width_px, card.input.height_px])
-    centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
-    corners = torch.cat([centre - half, centre + half], dim=-1)
+    corners = _corners(boxes[..., :2] * size, boxes[..., 2:] * size)
     masks = output[2] if choice.masks else [None] * len(corners)
     for picture_boxes, picture_scores, picture_masks in zip(corners, scores, masks, strict=True):
         yield _labelled(picture_boxes, picture_scores, card, choice, masks=picture_masks)
 
 
-_HEADS = {"yolox": _yolox, "boxes_scores_labels": _plain, "detr": _detr}
+def _ssd(output: Any, card: Card, choice: Choice) -> Iterator[Candidates]:
+    """Candidates where every default box may be an object. Only boxes with a score above the threshold are decoded."""
+    given, logits = _boxes_and_logits(output, card)
+    _check_numbers(logits, card)
+    activation = card.head.activation
+    every = logits.softmax(-1) if activation == "softmax" else logits.sigmoid() if activation == "sigmoid" else logits
+    scores = _without(every, card.head.background_id)
+    near = (scores > choice.score_threshold).any(dim=-1)
+    kept = given[near]
+    _check_numbers(kept, card)
+    boxes = _decoded(kept, near.nonzero()[:, 1], card)
+    _check_numbers(boxes, card)
+    counts = near.sum(dim=1).tolist()
+    for picture_boxes, picture_scores in zip(boxes.split(counts), scores[near].split(counts), strict=True):
+        yield _labelled(picture_boxes, picture_scores, card, choice)
+
+
+def _boxes_and_logits(output: Any, card: Card) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes (pictures x N x 4) and scores or logits (pictures x N x columns). Raises ModelError for other forms."""
+    if isinstance(output, Mapping):
+        output = [output.get("boxes"), output.get("scores", output.get("logits"))]
+    columns, count = len(card.labels) + (card.head.background_id is not None), len(card.head.priors)
+    is_right = _are_tensors(output, 2) and output[0].ndim == 3
+    if is_right:
+        pictures, found, _ = output[0].shape
+        is_right = output[0].shape == (pictures, count or found, 4) and output[1].shape == (pictures, found, columns)
+    if not is_right:
+        shapes = [tuple(each.shape) for each in output] if _are_tensors(output, 2) else type(output).__name__
+        raise ModelError(
+            f"model {card.name}@{card.version} gave {shapes}; its card promises boxes (pictures, {count or 'N'}, 4), "
+            f"then scores (pictures, {count or 'N'}, {columns}): {len(card.labels)} labels"
+            f"{' and the background' * (columns > len(card.labels))}{f', {count} priors' * bool(count)}"
+        )
+    return output[0].float(), output[1].float()
+
+
+def _decoded(given: torch.Tensor, places: torch.Tensor, card: Card) -> torch.Tensor:
+    """Corners in input pixels of the boxes (N x 4) that the network gave for the priors at `places`."""
+    size = given.new_tensor([card.input.width_px, card.input.height_px])
+    if card.head.box_form == "xyxy":
+        return given * size.repeat(2)
+    if card.head.box_form == "cxcywh":
+        return _corners(given[:, :2] * size, given[:, 2:] * size)
+    priors = _priors(card.head.priors).to(given.device)[places]
+    of_centre, of_size = card.head.variances
+    centre = priors[:, :2] + given[:, :2] * of_centre * priors[:, 2:]
+    return _corners(centre * size, priors[:, 2:] * (given[:, 2:] * of_size).exp() * size)
+
+
+@lru_cache(maxsize=8)
+def _priors(boxes: Sequence[Sequence[float]]) -> torch.Tensor:
+    return torch.tensor(boxes)
+
+
+_HEADS = {"yolox": _yolox, "boxes_scores_labels": _plain, "detr": _detr, "ssd": _ssd}
+
+
+def _corners(centre: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Boxes (... x 4) as left, top, right and bottom."""
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def _without(scores: torch.Tensor, background: int | None) -> torch.Tensor:
+    """The scores (... x columns) without the background's column, if there is one."""
+    if background is None:
+        return scores
+    return torch.cat([scores[..., :background], scores[..., background + 1 :]], dim=-1)
 
 
 def _are_tensors(values: Any, count: int) -> bool:

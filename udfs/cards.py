@@ -7,6 +7,8 @@
 - `[resize]`: mode, pad_value, placement, rounding, interpolation, antialias.
 - `[head]`: kind, masks, strides, labels (or labels_file, a label a line), first_label_id, background_id, many_labels,
   class_wise_nms, nms_iou, max_instances, score_threshold.
+- `[head]` of kind "ssd" also: activation, box_form, and where that is "offsets" variances and priors (or priors_file, a
+  default box a line): the boxes that the offsets are to, as `cx cy w h` in shares of the input's width and height.
 """
 
 from __future__ import annotations
@@ -19,12 +21,25 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from ._errors import ModelError
 
 _Positive = Annotated[float, Field(gt=0)]
+_Share = Annotated[float, Field(ge=-10, le=10)]  # pixels, given for shares, are mostly more
+_PositiveShare = Annotated[float, Field(gt=0, le=10)]
+_Prior = tuple[_Share, _Share, _PositiveShare, _PositiveShare]
 _MAX_LABEL_BYTES = 1 << 20
+_MAX_PRIOR_BYTES = 8 << 20
 
 
 class _Section(BaseModel):
@@ -58,10 +73,15 @@ class ResizeCard(_Section):
     antialias: bool = True
 
 
+def _digest_of_priors(priors: Sequence[_Prior]) -> str | None:
+    """Their SHA-256, which stands for them where a card is written: there may be tens of thousands."""
+    return hashlib.sha256(json.dumps(priors).encode()).hexdigest() if priors else None
+
+
 class HeadCard(_Section):
     """What the network's output means, and how boxes are chosen from it."""
 
-    kind: Literal["yolox", "boxes_scores_labels", "detr"]
+    kind: Literal["yolox", "boxes_scores_labels", "detr", "ssd"]
     masks: Literal["box", "input", "prototypes"] | None = Field(
         default=None, description="what the masks that it puts out are a grid over; unset: there are none"
     )
@@ -75,17 +95,43 @@ class HeadCard(_Section):
     nms_iou: float | None = Field(default=None, gt=0, le=1, description="unset: the network has done it")
     max_instances: int = Field(default=300, ge=1)
     score_threshold: float = Field(default=0.3, ge=0, lt=1)
+    box_form: Literal["offsets", "xyxy", "cxcywh"] | None = Field(
+        default=None, description="what the numbers of a box are: offsets to its prior, or shares of the input"
+    )
+    priors: Annotated[tuple[_Prior, ...], PlainSerializer(_digest_of_priors)] = Field(
+        default=(), description="cx, cy, w, h of default boxes as shares of the input"
+    )
+    priors_file: str | None = None
+    variances: tuple[_Positive, _Positive] = Field(default=(0.1, 0.2), description="of centres, and of log sizes")
+    activation: Literal["softmax", "sigmoid", "none"] = Field(default="softmax", description="makes scores of logits")
+
+    @model_validator(mode="after")
+    def _check_boxes(self) -> Self:
+        allowed = {"activation", "box_form"} if self.kind == "ssd" else set[str]()
+        allowed |= {"priors", "variances"} if self.box_form == "offsets" else set()
+        unfit = {"activation", "box_form", "priors", "variances"} & self.model_fields_set - allowed
+        if unfit:
+            form = f" and box_form = {self.box_form!r}" if self.kind == "ssd" and self.box_form else ""
+            raise ValueError(f"kind = {self.kind!r}{form} has no {', '.join(sorted(unfit))}")
+        if self.kind == "ssd" and self.box_form is None:
+            raise ValueError("kind = 'ssd' wants box_form: 'offsets', 'xyxy' or 'cxcywh'")
+        if self.box_form == "offsets" and not self.priors:
+            raise ValueError("box_form = 'offsets' wants priors, or priors_file with a default box a line")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        fitting = {"yolox": (None,), "detr": (None, "input")}.get(self.kind, (None, "box", "input", "prototypes"))
+        fitting = {"yolox": (None,), "ssd": (None,), "detr": (None, "input")}.get(
+            self.kind, (None, "box", "input", "prototypes")
+        )
         if self.masks not in fitting:
             allowed = " or ".join(repr(each) for each in fitting if each) or "none"
             raise ValueError(f"masks = {self.masks!r}: allowed with kind = {self.kind!r} is {allowed}")
         if self.kind == "yolox" and not self.strides:
             raise ValueError("kind = 'yolox' wants strides, for example [8, 16, 32]")
-        if self.kind == "detr" and self.background_id is not None and not 0 <= self.background_id <= len(self.labels):
-            raise ValueError(f"background_id = {self.background_id}: allowed is 0 to {len(self.labels)}, or none")
+        background, is_column = self.background_id, self.kind in ("detr", "ssd")
+        if is_column and background is not None and not 0 <= background <= len(self.labels):
+            raise ValueError(f"background_id = {background}: allowed is 0 to {len(self.labels)}, or none")
         if not self.labels:
             raise ValueError("labels, or labels_file with a label a line, must name what the network tells apart")
         if len({*self.labels}) != len(self.labels):
@@ -116,7 +162,7 @@ class Card(_Section):
 
     def facts(self) -> dict[str, Any]:
         """What the card says beside who the model is and what it tells apart."""
-        known: Any = {"name": True, "version": True, "license": True, "head": {"labels", "labels_file"}}
+        known: Any = {"name": True, "version": True, "license": True, "head": {"labels", "labels_file", "priors_file"}}
         return self.model_dump(mode="json", exclude=known)
 
 
@@ -136,7 +182,7 @@ def read_card(path: str | Path) -> Card:
         raise ModelError(f"model card {path} is not valid TOML: {error}") from None
     try:
         # By way of JSON, for strict types know no tuples in TOML.
-        return Card.model_validate_json(json.dumps(_with_labels(values, path.parent), default=str))
+        return Card.model_validate_json(json.dumps(_with_files(values, path.parent), default=str))
     except ValidationError as error:
         raise ModelError(f"model card {path}: {'; '.join(map(_problem, error.errors()))}") from None
 
@@ -161,24 +207,50 @@ def _fields(section: Sequence[str]) -> Collection[str]:
     return (kinds[section[0]] if section else Card).model_fields.keys()
 
 
-def _with_labels(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The values with the labels of a label file in their place: they, not the file's name, make the card."""
+def _with_files(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values with what is in a label or prior file in its place: that, not the file's name, makes the card."""
     head = values.get("head")
-    if not isinstance(head, dict) or not isinstance(head.get("labels_file"), str):
+    if not isinstance(head, dict):
         return values
-    path = folder / head["labels_file"]
-    if "labels" in head:
-        raise ModelError(f"the card beside {path} has both labels and labels_file; leave one of them out")
+    head = dict(head)
+    if isinstance(head.get("labels_file"), str):
+        text, _ = _read_beside(head, "labels", folder, most=_MAX_LABEL_BYTES)
+        head["labels"] = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(head.get("priors_file"), str):
+        head["priors"] = _parse_priors(*_read_beside(head, "priors", folder, most=_MAX_PRIOR_BYTES))
+    return {**values, "head": head}
+
+
+def _read_beside(head: dict[str, Any], key: str, folder: Path, *, most: int) -> tuple[str, Path]:
+    """Text and path of the file that `<key>_file` names, which is taken out. Raises ModelError."""
+    name = f"{key}_file"
+    path = folder / head.pop(name)
+    if key in head:
+        raise ModelError(f"the card beside {path} has both {key} and {name}; leave one of them out")
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"label file {path} lies outside the card's folder; put it beside the card")
+        raise ModelError(f"{name} {path} lies outside the card's folder; put it beside the card")
     try:
-        if path.stat().st_size > _MAX_LABEL_BYTES:
-            raise ModelError(f"label file {path} has {path.stat().st_size} bytes; at most {_MAX_LABEL_BYTES}")
-        labels = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"label file {path} cannot be read: {error}") from None
-    rest = {name: value for name, value in head.items() if name != "labels_file"}
-    return {**values, "head": {**rest, "labels": labels}}
+        if path.stat().st_size > most:
+            raise ModelError(f"{name} {path} has {path.stat().st_size} bytes; at most {most}")
+        return path.read_text(encoding="utf-8"), path
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name} {path} cannot be read: {error}") from None
+
+
+def _parse_priors(text: str, path: Path) -> list[_Prior]:
+    """A default box a line. Raises ModelError that shows the first line that is none."""
+    kind, priors = TypeAdapter(_Prior), list[_Prior]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            priors.append(kind.validate_python(tuple(map(float, line.split()))))
+        except ValueError:
+            raise ModelError(
+                f"priors_file {path}, line {number}: {_short(line)}; allowed are four numbers, cx cy w h as shares of "
+                "the input (-10 to 10), w and h above 0"
+            ) from None
+    return priors
 
 
 def _short(value: Any) -> str:

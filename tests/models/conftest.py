@@ -10,7 +10,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
-from toy_networks import LABELS, SIDE, Grid, Plain, Queries, card_text, changed, save, save_onnx
+from toy_networks import (
+    LABELS,
+    SIDE,
+    DefaultBoxes,
+    Grid,
+    Plain,
+    Queries,
+    card_text,
+    changed,
+    default_corners,
+    save,
+    save_onnx,
+    write_priors,
+)
 from toy_registry import Registry
 from toy_transformers import save_detr, save_grounding_dino, save_mask2former, save_rt_detr, save_segformer
 
@@ -47,6 +60,15 @@ def queries(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
     torch.manual_seed(5)
     head = 'kind = "detr"\nbackground_id = 3\nscore_threshold = 0.3'
     return save(Queries(), tmp_path_factory.mktemp("queries"), card_text(head))
+
+
+@pytest.fixture(scope="session")
+def offsets(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("offsets")
+    write_priors(default_corners(), folder / "priors.txt")
+    head = 'kind = "ssd"\nbox_form = "offsets"\npriors_file = "priors.txt"\nbackground_id = 0\nscore_threshold = 0.4'
+    return save(DefaultBoxes(), folder, card_text(head))
 
 
 @pytest.fixture(scope="session")

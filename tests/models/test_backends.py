@@ -19,6 +19,7 @@ from visionlake.udfs.detector_types import DetectOptions, ModelInfo
         "grid_onnx",
         "plain",
         "queries",
+        "offsets",
         "ssd",
         "detr",
         "rt_detr",

@@ -11,12 +11,33 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
-from toy_networks import LABELS, SIDE, STRIDES, Grid, Plain, card_text, changed, detect, pictures, save, save_fixed
+from torchvision.models import get_model
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.image_list import ImageList
+from toy_networks import (
+    LABELS,
+    SIDE,
+    STRIDES,
+    DefaultBoxes,
+    Grid,
+    Plain,
+    card_text,
+    changed,
+    default_corners,
+    detect,
+    pictures,
+    save,
+    save_fixed,
+    save_onnx,
+    write_priors,
+)
 
+from visionlake.udfs import cards
 from visionlake.udfs._errors import ModelError
 from visionlake.udfs.backends import find_backend
-from visionlake.udfs.cards import read_card
+from visionlake.udfs.cards import Card, read_card
 from visionlake.udfs.detector_types import DetectOptions
 
 
@@ -113,6 +134,138 @@ def test_queries_are_decoded_as_their_paper_says(queries: DetectOptions) -> None
     np.testing.assert_allclose(found.boxes, np.clip(np.array(corners) * SIDE, 0, SIDE), rtol=1e-4, atol=1e-3)
 
 
+def test_offsets_to_default_boxes_are_decoded_as_torchvision_does(offsets: DetectOptions, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network, (image,) = DefaultBoxes(), pictures((64, 64))
+    write_priors(default_corners(), tmp_path / "priors.txt")
+    with torch.no_grad():
+        raw, logits = network(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float())
+    boxes = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0)).decode(raw[0], [default_corners()])[:, 0].clamp(0, SIDE)
+    scores, label_ids = logits[0].softmax(dim=-1)[:, 1:].max(dim=1)
+    best = scores.argsort(descending=True)[: int((scores > 0.4).sum())]
+    card = Path(str(offsets.weights)).with_suffix(".toml").read_text()
+    for options in (offsets, save_onnx(network, tmp_path, card)):
+        (found,) = detect(options, image)
+        assert found.label_ids.tolist() == label_ids[best].tolist() and len(best) > 5
+        np.testing.assert_allclose(found.scores, scores[best], rtol=1e-4)
+        np.testing.assert_allclose(found.boxes, boxes[best], rtol=1e-4, atol=1e-4)
+
+
+def test_what_comes_out_of_a_network_of_torchvision_makes_the_boxes_that_it_makes(
+    ssd: DetectOptions, tmp_path: Path
+) -> None:
+    """Before suppression: it suppresses boxes once they are cut off at the edges."""
+    network: Any = get_model(str(ssd.model), weights=None, weights_backbone=None, num_classes=len(LABELS) + 1).eval()
+    network.load_state_dict(load_file(str(ssd.weights)))
+
+    class Raw(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = network.backbone, network.head
+
+        def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = self.head([*self.backbone(pictures).values()])
+            return {"logits": found["cls_logits"], "boxes": found["bbox_regression"]}
+
+    blank = torch.zeros(1, 3, 320, 320)
+    (corners,) = network.anchor_generator(ImageList(blank, [(320, 320)]), [*network.backbone(blank).values()])
+    write_priors(corners, tmp_path / "priors.txt", side=320)
+    head = (
+        'kind = "ssd"\nbox_form = "offsets"\npriors_file = "priors.txt"\nbackground_id = 0\nmany_labels = true\n'
+        "max_instances = 1000\nscore_threshold = 0.95\nfirst_label_id = 1"
+    )
+    given = "width_px = 320\nheight_px = 320\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]"
+    options = save_fixed(Raw(), tmp_path, card_text(head, input=given), height=320, width=320)
+    image = pictures((64, 64))[0].resize((320, 320))
+    its_own = changed(ssd, nms_iou=1.0, max_instances=1000, score_threshold=0.95)
+    results = *detect(options, image), *detect(its_own, image)
+    mine, its = (np.c_[one.boxes, 1000 * one.scores, 1000 * one.label_ids] for one in results)
+    away = np.abs(mine[:, None] - its).max(axis=-1)
+    assert len(mine) == len(its) > 10 and away.min(axis=0).max() < 0.01 and away.min(axis=1).max() < 0.01
+
+
+class Given(nn.Module):
+    """Puts out the same for every picture."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__()
+        self.values = [torch.tensor(one, dtype=torch.float32)[None] for one in values]
+
+    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        return [one + 0 * pictures.sum() for one in self.values]
+
+
+@pytest.mark.parametrize(
+    ("form", "boxes"),
+    [
+        ("xyxy", [[0.25, 0.5, 0.75, 1], [0, 0, 0.5, 0.25]]),
+        ("cxcywh", [[0.5, 0.75, 0.5, 0.5], [0.25, 0.125, 0.5, 0.25]]),
+        ("offsets", [[0.5, 1, np.log(0.5) / 2, np.log(0.5) / 2], [0, 0, 0, np.log(0.5) / 2]]),
+    ],
+)
+def test_shares_of_the_input_and_offsets_become_pixels(tmp_path: Path, form: str, boxes: list[list[float]]) -> None:
+    further = "\npriors = [[0.25, 0.25, 1, 1], [0.25, 0.125, 0.5, 0.5]]\nvariances = [0.5, 2.0]" * (form == "offsets")
+    head = f'kind = "ssd"\nbox_form = "{form}"\nactivation = "none"{further}'
+    card = card_text(head, input=f"width_px = {SIDE}\nheight_px = 32\n")
+    options = save_fixed(Given(boxes, [[0.1, 0.9, 0.2], [0.4, 0.5, 0.8]]), tmp_path, card, height=32)
+    (found,) = detect(options, Image.new("RGB", (SIDE, 32)))
+    np.testing.assert_allclose(found.boxes, [[16, 16, 48, 32], [0, 0, 32, 8]], atol=1e-4)
+    np.testing.assert_allclose(found.scores, [0.9, 0.8])
+    assert found.label_ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("said", "columns", "expected"),
+    [
+        ("background_id = 0", [[5, 1, 2, 0], [0, 0, 2, 1]], np.exp(2) / (2 + np.exp(1) + np.exp(2))),
+        ("background_id = 3", [[1, 2, 0, 5], [0, 2, 1, 0]], np.exp(2) / (2 + np.exp(1) + np.exp(2))),
+        ('background_id = 0\nactivation = "none"', [[0.7, 0.1, 0.2, 0], [0.1, 0, 0.8, 0.1]], 0.8),
+        ('activation = "sigmoid"', [[-1, -2, -9], [0, 2, 1]], 1 / (1 + np.exp(-2))),
+        ("score_threshold = 0.5", [[1, 1, 1], [0, 2, 1]], np.exp(2) / (1 + np.exp(1) + np.exp(2))),
+    ],
+)
+def test_scores_of_labels_are_without_the_background(
+    tmp_path: Path, said: str, columns: list[list[float]], expected: float
+) -> None:
+    card = card_text(f'kind = "ssd"\nbox_form = "xyxy"\n{said}')
+    (found,) = detect(save_fixed(Given([[0, 0, 1, 1]] * 2, columns), tmp_path, card), *pictures((9, 9)))
+    assert found.label_ids.tolist() == [1]
+    np.testing.assert_allclose(found.scores, [expected], rtol=1e-5)
+
+
+PRIORS = "priors = [[0.5, 0.5, 1, 1], [0.5, 0.5, 0.5, 0.5]]"
+BOXES, SCORES = [[0, 0, 0, 0]] * 2, [[9, -9, -9], [-9, -9, -9]]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((SCORES, BOXES), r"\[\(1, 2, 3\), \(1, 2, 4\)\]; its card promises boxes \(pictures, 2, 4\), then scores"),
+        ((BOXES, [[9, -9]] * 2), r"\(1, 2, 2\)\]; .* scores \(pictures, 2, 3\): 3 labels, 2 priors$"),
+        ((BOXES[:1], SCORES[:1]), r"\(1, 1, 4\), .*, 2 priors$"),
+        ((BOXES, SCORES[:1]), r"\(1, 1, 3\)\]; its card promises"),
+        ((BOXES[0], SCORES[0]), r"\[\(1, 4\), \(1, 3\)\]; its card promises"),
+        ((BOXES,), "gave list; its card promises boxes"),
+        ((BOXES, [[9, -9, -9], [float("nan")] * 3]), "toy@1 gave values that are no numbers"),
+        (([[0, 0, float("nan"), 0], [0] * 4], SCORES), "toy@1 gave values that are no numbers"),
+        (([[0, 0, -float("inf"), 0], [0] * 4], SCORES), "toy@1 gave values that are no numbers"),
+        (([[0, 0, 999, 0], [0] * 4], SCORES), "toy@1 gave values that are no numbers"),
+    ],
+)
+def test_other_outputs_than_boxes_and_scores_of_priors_are_an_error(tmp_path: Path, values: Any, message: str) -> None:
+    card = card_text(f'kind = "ssd"\nbox_form = "offsets"\nactivation = "sigmoid"\n{PRIORS}')
+    options = save_fixed(Given(*values), tmp_path, card)
+    with pytest.raises(ModelError, match=message):
+        detect(options, *pictures((9, 9)))
+
+
+def test_a_box_that_nobody_wants_may_be_too_large_for_a_number(tmp_path: Path) -> None:
+    card = card_text(f'kind = "ssd"\nbox_form = "offsets"\nactivation = "sigmoid"\n{PRIORS}')
+    options = save_fixed(Given([[0] * 4, [0, 0, 999, 999]], SCORES), tmp_path, card)
+    (found,) = detect(options, Image.new("RGB", (SIDE, SIDE)))
+    assert found.boxes.tolist() == [[0, 0, SIDE, SIDE]]
+
+
 @pytest.mark.parametrize(
     ("resize", "expected"),
     [
@@ -169,7 +322,18 @@ def test_another_form_of_output_is_an_error_that_says_what_was_promised(tmp_path
     ("change", "message"),
     [
         ({"head": 'kind = "yolox"\nlabels = ["a"]'}, "wants strides"),
-        ({"head": 'kind = "ssd"\nlabels = ["a"]'}, "head.kind = 'ssd': should be 'yolox', "),
+        ({"head": 'kind = "rcnn"\nlabels = ["a"]'}, "head.kind = 'rcnn': should be 'yolox', "),
+        ({"head": 'kind = "ssd"\nlabels = ["a"]'}, "wants box_form: 'offsets', 'xyxy' or 'cxcywh'"),
+        ({"head": 'kind = "ssd"\nbox_form = "offsets"\nlabels = ["a"]'}, "wants priors, or priors_file"),
+        ({"head": f'kind = "ssd"\nbox_form = "xyxy"\nlabels = ["a"]\n{PRIORS}'}, "box_form = 'xyxy' has no priors"),
+        ({"head": 'kind = "detr"\nbox_form = "xyxy"\nlabels = ["a"]'}, "kind = 'detr' has no box_form"),
+        ({"head": 'kind = "detr"\nactivation = "none"\nlabels = ["a"]'}, "kind = 'detr' has no activation"),
+        ({"head": 'kind = "ssd"\nbox_form = "xyxy"\nbackground_id = 2\nlabels = ["a"]'}, "allowed is 0 to 1, or none"),
+        ({"head": 'kind = "ssd"\nbox_form = "xyxy"\nmasks = "box"\nlabels = ["a"]'}, "kind = 'ssd' is none"),
+        (
+            {"head": 'kind = "ssd"\nbox_form = "offsets"\nlabels = ["a"]\npriors = [[0, 0, 0, 1]]'},
+            r"head\.priors\.0\.2 = 0: should be greater than 0",
+        ),
         ({"head": 'kind = "yolox"\nstrides = [8]\nlabels = ["a", "a"]'}, "twice"),
         ({"input": "width_px = 0\nheight_px = 5"}, "input.width_px = 0: should be greater than 0"),
         ({"resize": "padding = 3"}, "resize.padding"),
@@ -190,6 +354,74 @@ def test_a_wrong_card_says_what_is_allowed(tmp_path: Path, change: dict[str, str
     path.write_text(card_text('kind = "yolox"\nstrides = [8]', **change))
     with pytest.raises(ModelError, match=message):
         read_card(path)
+
+
+OFFSETS = 'kind = "ssd"\nbox_form = "offsets"\npriors_file = "priors.txt"'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0.5 0.5 1", "priors.txt, line 2: '0.5 0.5 1'; allowed are four numbers, cx cy w h"),
+        ("0.5 0.5 1 one", "line 2: '0.5 0.5 1 one'; allowed are four numbers"),
+        ("0.5 nan 1 1", "line 2: '0.5 nan 1 1'"),
+        ("0.5 0.5 inf 1", "line 2: '0.5 0.5 inf 1'"),
+        ("0.5 0.5 0 1", "line 2: '0.5 0.5 0 1'; .* w and h above 0"),
+        ("32 32 64 64", "line 2: '32 32 64 64'; .* as shares of the input"),
+        ("\udcff", "cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_default_boxes_are_checked(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "priors.txt").write_bytes(f"0.5 0.5 0.1 0.1\n{line}\n".encode(errors="surrogateescape"))
+    (tmp_path / "toy.toml").write_text(card_text(OFFSETS))
+    with pytest.raises(ModelError, match=message):
+        read_card(tmp_path / "toy.toml")
+
+
+def test_a_file_of_too_many_default_boxes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "_MAX_PRIOR_BYTES", 10)
+    (tmp_path / "priors.txt").write_text("0.5 0.5 1 1")
+    (tmp_path / "toy.toml").write_text(card_text(OFFSETS))
+    with pytest.raises(ModelError, match=r"priors.txt has 11 bytes; at most 10"):
+        read_card(tmp_path / "toy.toml")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (OFFSETS, "priors_file .*priors.txt cannot be read: .*No such file"),
+        (OFFSETS.replace("priors.txt", "../priors.txt"), "priors_file .* lies outside the card's folder"),
+        (f"{OFFSETS}\n{PRIORS}", "has both priors and priors_file"),
+    ],
+)
+def test_default_boxes_lie_beside_the_card(tmp_path: Path, head: str, message: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "priors.txt").write_text("0.5 0.5 1 1")
+    (folder / "toy.toml").write_text(card_text(head))
+    with pytest.raises(ModelError, match=message):
+        read_card(folder / "toy.toml")
+
+
+def test_default_boxes_make_the_digest_and_not_their_file(tmp_path: Path) -> None:
+    def card(name: str, text: str) -> Card:
+        (tmp_path / name).write_text(text)
+        (tmp_path / "toy.toml").write_text(card_text(OFFSETS.replace("priors.txt", name)))
+        return read_card(tmp_path / "toy.toml")
+
+    one = card("one.txt", "0.5 0.5 1 1\n0.5 0.5 0.5 0.5\n")
+    same = card("same.txt", "0.5 0.50 1.0 1\n\n0.5\t0.5 5e-1 0.5")
+    other = card("other.txt", "0.5 0.5 1 1\n0.5 0.5 0.5 0.51\n")
+    (tmp_path / "toy.toml").write_text(card_text(f'kind = "ssd"\nbox_form = "offsets"\n{PRIORS}'))
+    assert one.digest() == same.digest() == read_card(tmp_path / "toy.toml").digest() != other.digest()
+    head = one.facts()["head"]
+    assert re.fullmatch("[0-9a-f]{64}", head["priors"]) and "priors_file" not in head
+
+
+def test_cards_of_other_kinds_keep_their_digest() -> None:
+    """What it was before there was a kind "ssd"; it is part of what lakes already hold."""
+    card = read_card(Path(__file__).parents[1] / "data" / "yolox_nano.toml")
+    assert card.digest() == "ed436685efe8b7981c8a613ba1d54bf2344915890612835dc867806265980d45"
 
 
 def test_words_for_people_do_not_change_the_digest(tmp_path: Path) -> None:
