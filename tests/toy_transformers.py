@@ -10,8 +10,10 @@ from toy_networks import LABELS, changed
 from transformers import (
     BertConfig,
     BertTokenizer,
+    CLIPTokenizer,
     DetrConfig,
     DetrForObjectDetection,
+    DetrForSegmentation,
     DetrImageProcessor,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
@@ -20,6 +22,13 @@ from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     Mask2FormerImageProcessor,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+    MaskFormerImageProcessor,
+    OwlViTConfig,
+    OwlViTForObjectDetection,
+    OwlViTImageProcessor,
+    OwlViTProcessor,
     ResNetConfig,
     RTDetrConfig,
     RTDetrForObjectDetection,
@@ -138,6 +147,96 @@ def save_grounding_dino(folder: Path) -> DetectOptions:
         BertTokenizer(vocab=str(folder / "vocab.txt")),
     )
     return changed(_save(network, processor, folder), prompts=("Red ant", "bee", "cows"))
+
+
+def save_owl_vit(folder: Path) -> DetectOptions:
+    """A score for each prompt and each part of the picture; its vocabulary is of letters."""
+    letters = "abcdenorstw"
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, model_max_length=16)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1}
+    config = OwlViTConfig(
+        text_config={**small, **ends, "vocab_size": len(tokens)},
+        vision_config={**small, "image_size": 64, "patch_size": 16}, projection_dim=16,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network: Any = OwlViTForObjectDetection(config).eval()
+    boxes, scores = network.box_head, network.class_head
+    with torch.no_grad():
+        seen = network.image_embedder(torch.randn(4, 3, 64, 64))[0].flatten(0, 2)
+        _spread(scores.dense0, seen)
+        _spread(scores.logit_shift, seen)
+        _spread(scores.logit_scale, seen, by=0.5)
+        for layer in (boxes.dense0, boxes.dense1):
+            seen = boxes.gelu(layer(seen))
+        _spread(boxes.dense2, seen, by=0.5)
+    processor = OwlViTProcessor(OwlViTImageProcessor(size={"height": 64, "width": 64}), tokenizer)
+    return changed(_save(network, processor, folder), prompts=("Red ant", "bee", "cows"))
+
+
+def save_detr_segmentation(folder: Path) -> DetectOptions:
+    """What DETR puts out, and a mask for each query from what it looks at."""
+    backbone = ResNetConfig(**_backbone(["stage1", "stage2", "stage3", "stage4"]))
+    sizes: dict[str, Any] = {**SMALL, "d_model": 64, "encoder_attention_heads": 8}  # as few as its masks can have
+    torch.manual_seed(15)
+    network: Any = DetrForSegmentation(DetrConfig(**sizes, backbone_config=backbone, encoder_layers=1)).eval()
+    pictures = torch.randn(4, 3, 96, 96)
+    _tell_apart(network.detr)
+    with torch.no_grad():
+        seen = network(pictures).last_hidden_state.flatten(0, 1)
+        _spread(network.detr.class_labels_classifier, seen, by=4.0)
+        network.detr.class_labels_classifier.bias[-1] -= 4  # often there is something
+        _spread(network.bbox_attention.q_proj, seen)
+        network.mask_head.conv1.conv.weight[:, 64:] *= 50  # those of what a query looks at
+        last, masks = network.mask_head.output_conv, network(pictures).pred_masks
+        last.bias.copy_(4 * (last.bias - masks.mean()) / masks.std() - 4)
+        last.weight *= 4 / masks.std()
+    return _save(network, DetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160}), folder)
+
+
+def save_maskformer(folder: Path) -> DetectOptions:
+    """Queries with a mask each; pictures are stretched."""
+    backbone = SwinConfig(**_swin(["stage1", "stage2", "stage3", "stage4"]))
+    config = MaskFormerConfig(
+        backbone_config=backbone, decoder_config=DetrConfig(**{**SMALL, "d_model": 32}), fpn_feature_size=32,
+        mask_feature_size=32, id2label=NAMES,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network: Any = MaskFormerForInstanceSegmentation(config).eval()
+    _tell_apart(network)
+    with torch.no_grad():
+        seen = network.model(torch.randn(4, 3, 64, 64)).transformer_decoder_last_hidden_state.flatten(0, 1)
+        _spread(network.class_predictor, seen, by=4.0)
+        network.class_predictor.bias[-1] -= 4  # often there is something
+        *before, (last, _) = (block.children() for block in network.mask_embedder.children())
+        for linear, activation in before:
+            seen = activation(linear(seen))
+        _spread(last, seen)
+    return _save(network, MaskFormerImageProcessor(size={"height": 64, "width": 64}), folder)
+
+
+def save_small_masks(mask2former: DetectOptions, folder: Path) -> DetectOptions:
+    """The same network with smaller masks: less of an object is hidden by others."""
+    torch.manual_seed(3)
+    before = str(mask2former.weights)
+    network: Any = Mask2FormerForUniversalSegmentation.from_pretrained(before).eval()
+    *_, (last, _) = (
+        block.children() for block in network.model.transformer_module.decoder.mask_predictor.mask_embedder.children()
+    )
+    with torch.no_grad():
+        cells = network.model(torch.rand(4, 3, 64, 64)).pixel_decoder_last_hidden_state.movedim(1, -1).flatten(0, 2)
+        last.bias -= torch.linalg.lstsq(cells, torch.ones(len(cells), 1)).solution[:, 0]  # about 1 less in every cell
+    return _save(network, Mask2FormerImageProcessor.from_pretrained(before), folder)
+
+
+@torch.no_grad()
+def _tell_apart(network: Any) -> None:
+    """Let queries with weights by chance look at different things."""
+    for name, weight in network.named_parameters():
+        if "quer" in name or "q_proj.weight" in name or "k_proj.weight" in name:
+            weight *= 20
 
 
 def _backbone(stages: list[str]) -> dict[str, Any]:

@@ -44,6 +44,18 @@ class Masked(nn.Module):
         return (*found, factors + none[..., 0], torch.stack([left, torch.zeros(16, 16)]) + none)
 
 
+class MaskedQueries(nn.Module):
+    """As DETR has it: a query of nothing, the left half, and a part at the right; their boxes are smaller."""
+
+    def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = torch.tensor([[0.0, 0, 0, 9], [0, 4, 0, 0], [0, 0, 3, 0]])
+        boxes = torch.tensor([[0.5, 0.5, 0.1, 0.1], [0.25, 0.5, 0.25, 0.125], [0.6875, 0.5, 0.125, 0.125]])
+        masks = torch.full((3, 16, 16), -2.0)
+        masks[1, :, :8] = masks[2, 6:10, 8:14] = 2
+        none = 0 * pictures.mean(dim=(1, 2, 3))[:, None, None]  # of each picture
+        return {"logits": logits + none, "pred_boxes": boxes + none, "pred_masks": masks + none[..., None]}
+
+
 def options_of(kind: str, folder: Path, saved: Callable[..., DetectOptions] = save, resize: str = "") -> DetectOptions:
     head = f'kind = "boxes_scores_labels"\nmasks = "{kind}"\nscore_threshold = 0.3'
     return changed(saved(Masked(kind), folder, card_text(head, resize=resize)), task="instance")
@@ -82,6 +94,36 @@ def test_what_lies_beside_a_letterbox_is_no_part_of_them(kind: str, tmp_path: Pa
     small, whole = (bounds(decode_mask(mask.rle)) for mask in found.masks)
     assert whole == [0, 0, 128, 128]  # the left half of a picture that fills rows 16 to 48 of the input
     assert small == {"box": [32, 0, 96, 32], "input": [0, 0, 128, 128], "prototypes": [32, 0, 128, 32]}[kind]
+
+
+@pytest.mark.parametrize("saved", [save, save_onnx])
+@pytest.mark.parametrize(
+    ("resize", "size", "masks", "boxes"),
+    [
+        ("", (128, 32), [[0, 0, 64, 32], [64, 12, 112, 20]], [[16, 14, 48, 18], [80, 14, 96, 18]]),
+        (LETTERBOX, (256, 128), [[0, 0, 128, 128], [128, 32, 224, 96]], [[32, 48, 96, 80], [160, 48, 192, 80]]),
+    ],
+    ids=["stretch", "letterbox"],
+)
+def test_masks_of_queries_lie_where_they_are_said_to(
+    saved: Callable[..., DetectOptions],
+    resize: str,
+    size: tuple[int, int],
+    masks: list[list[int]],
+    boxes: list[list[int]],
+    tmp_path: Path,
+) -> None:
+    head = 'kind = "detr"\nbackground_id = 3\nmasks = "input"\nscore_threshold = 0.3'
+    options, image = saved(MaskedQueries(), tmp_path, card_text(head, resize=resize)), Image.new("RGB", size, "white")
+    (found,), (boxed,) = (detect(changed(options, task=task), image) for task in ("instance", "detection"))
+    assert found.masks is not None and boxed.masks is None
+    decoded = [decode_mask(mask.rle) for mask in found.masks]
+    assert [mask.shape for mask in decoded] == [size[::-1]] * 2
+    assert [bounds(mask) for mask in decoded] == found.boxes.tolist() == masks
+    assert boxed.boxes.tolist() == boxes
+    assert found.label_ids.tolist() == boxed.label_ids.tolist() == [1, 2]
+    expected = [np.exp(logit) / (np.exp(logit) + 3) for logit in (4, 3)]
+    np.testing.assert_allclose([found.scores, boxed.scores], [expected] * 2, rtol=1e-6)
 
 
 def test_classes_and_their_number_are_chosen_with_their_masks(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from toy_networks import changed, detect, pictures
+from toy_transformers import save_detr_segmentation, save_maskformer, save_owl_vit
 from transformers import (
     AutoImageProcessor,
     AutoModelForObjectDetection,
@@ -38,6 +39,22 @@ def refused(options: DetectOptions) -> str:
 def copied(options: DetectOptions, folder: Path) -> tuple[DetectOptions, Path]:
     shutil.copytree(str(options.weights), folder)
     return changed(options, weights=str(folder)), folder
+
+
+@pytest.fixture(scope="module")
+def owl_vit(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return save_owl_vit(tmp_path_factory.mktemp("transformers") / "owl_vit")
+
+
+@pytest.fixture(scope="module")
+def detr_segmentation(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    options = save_detr_segmentation(tmp_path_factory.mktemp("transformers") / "detr_segmentation")
+    return changed(options, task="semantic")
+
+
+@pytest.fixture(scope="module")
+def maskformer(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    return changed(save_maskformer(tmp_path_factory.mktemp("transformers") / "maskformer"), task="semantic")
 
 
 @pytest.mark.parametrize("kind", ["detr", "rt_detr"])
@@ -82,6 +99,34 @@ def test_prompts_are_found_with_the_scores_of_a_plain_call(grounding_dino: Detec
         assert np.abs(inside.numpy() - box).max(axis=1).min() < 0.01
 
 
+def test_every_box_is_scored_against_every_prompt_as_in_a_plain_call(owl_vit: DetectOptions) -> None:
+    (image,) = pictures((200, 120))
+    processor: Any = AutoProcessor.from_pretrained(str(owl_vit.weights))
+    network: Any = AutoModelForZeroShotObjectDetection.from_pretrained(str(owl_vit.weights)).eval()
+    with torch.inference_mode():
+        output = network(**processor(images=image, text=[["Red ant", "bee", "cows"]], return_tensors="pt"))
+    (expected,) = processor.post_process_grounded_object_detection(output, threshold=0.3, target_sizes=[(120, 200)])
+    order = expected["scores"].argsort(descending=True)
+    inside = expected["boxes"].clamp(min=0).minimum(torch.tensor([200.0, 120.0, 200.0, 120.0]))
+    (found,) = detect(owl_vit, image)
+    assert len(found.scores) > 3 and len({*found.label_ids.tolist()}) > 1
+    np.testing.assert_allclose(found.scores, expected["scores"][order], rtol=1e-4)
+    np.testing.assert_allclose(found.boxes, inside[order], rtol=1e-4, atol=1e-3)
+    assert found.label_ids.tolist() == expected["labels"][order].tolist()
+
+
+def test_what_prompts_find_is_inside_and_the_same_in_a_batch(owl_vit: DetectOptions) -> None:
+    images = pictures((64, 64), (50, 80), (200, 30), (64, 64), (7, 7))
+    batch, single = detect(owl_vit, *images), detect(owl_vit, *images, together=False)
+    assert sum(len(one.scores) for one in batch) > 5
+    for found, alone, image in zip(batch, single, images, strict=True):
+        assert found.label_ids.tolist() == alone.label_ids.tolist()
+        np.testing.assert_allclose(found.boxes, alone.boxes, rtol=1e-4)
+        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4)
+        assert (found.boxes >= 0).all() and (found.boxes <= [*image.size, *image.size]).all()
+        assert (found.boxes[:, 2:] > found.boxes[:, :2]).all() and (np.diff(found.scores) <= 0).all()
+
+
 def test_prompts_make_the_model_and_must_be_there(grounding_dino: DetectOptions) -> None:
     assert "set prompts" in refused(changed(grounding_dino, prompts=None))
     assert "leave nothing of ' '" in refused(changed(grounding_dino, prompts=("bee", " ")))
@@ -94,15 +139,18 @@ def test_prompts_make_the_model_and_must_be_there(grounding_dino: DetectOptions)
     assert backend.describe(grounding_dino).labels == ("Red ant", "bee", "cows")
 
 
-def test_regions_are_those_of_a_plain_call(segformer: DetectOptions) -> None:
+@pytest.mark.parametrize(("kind", "classes"), [("segformer", 3), ("detr_segmentation", 3), ("maskformer", 2)])
+def test_regions_are_those_of_a_plain_call(kind: str, classes: int, request: pytest.FixtureRequest) -> None:
+    options: DetectOptions = request.getfixturevalue(kind)
     (image,) = pictures((200, 120))
-    processor: Any = AutoImageProcessor.from_pretrained(str(segformer.weights))
-    network: Any = AutoModelForSemanticSegmentation.from_pretrained(str(segformer.weights)).eval()
+    processor: Any = AutoImageProcessor.from_pretrained(str(options.weights))
+    maker = AutoModelForSemanticSegmentation if kind == "segformer" else AutoModelForUniversalSegmentation
+    network: Any = maker.from_pretrained(str(options.weights)).eval()
     with torch.inference_mode():
         output = network(**processor(images=image, return_tensors="pt"))
     (expected,) = processor.post_process_semantic_segmentation(output, target_sizes=[(120, 200)])
-    (found,) = detect(segformer, image)
-    assert found.regions is not None and len(found.regions.masks) == 3
+    (found,) = detect(options, image)
+    assert found.regions is not None and len(found.regions.masks) == classes
     for label_id, mask in zip(found.regions.label_ids, found.regions.masks, strict=True):
         assert (decode_mask(mask.rle) != (expected == label_id).numpy()).mean() < 1e-3
 
