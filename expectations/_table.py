@@ -73,6 +73,8 @@ class Check:
 class Table:
     """A Delta table. `key` identifies a row; `cluster_by` names the columns along which files are laid out.
 
+    Those of the key that `may_be_unknown` lists may be null, and null is one of their values; the others may not.
+
     An open table may hold columns beyond the declared ones (those of manifests).
     """
 
@@ -85,6 +87,12 @@ class Table:
     properties: Mapping[str, str] = field(default_factory=dict)
     cluster_by: tuple[str, ...] = ()
     is_open: bool = False
+    may_be_unknown: tuple[str, ...] = ()
+
+    @property
+    def known_key(self) -> tuple[str, ...]:
+        """The columns of the key that are never null."""
+        return tuple(name for name in self.key if name not in self.may_be_unknown)
 
     @property
     def column_names(self) -> tuple[str, ...]:

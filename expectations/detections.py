@@ -7,10 +7,11 @@ from ._table import Check, Column, Rule, Table
 
 _BOX = "struct<x_min double, y_min double, x_max double, y_max double>"
 _PARENTS = "array<struct<model_id string, instance_index int>>"
-_INSTANCES = (
-    f"array<struct<label_id int, label string, score double, box {_BOX}, area_px bigint, mask {_masks.TYPE}, "
-    f"parents {_PARENTS}>>"
+INSTANCE = (
+    f"struct<label_id int, label string, score double, box {_BOX}, area_px bigint, mask {_masks.TYPE}, "
+    f"parents {_PARENTS}>"
 )
+"""One object; annotations have the same fields, and more."""
 
 
 def _all(holds: str) -> str:
@@ -28,7 +29,7 @@ TABLE = Table(
         Column(name="frame_height_px", type="int", comment="height of the frame that boxes are in"),
         Column(
             name="instances",
-            type=_INSTANCES,
+            type=f"array<{INSTANCE}>",
             comment="objects, best first; boxes in pixels of the upright stored frame, origin at its top left corner; "
             "area_px and mask (COCO RLE of the frame's size) where the model gives masks: the box holds them exactly; "
             "parents of what was fused: whose instances it stands for, and their places, the most trusted first",

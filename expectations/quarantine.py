@@ -23,6 +23,7 @@ TABLE = Table(
         Column(name="replay_requested_at", type="timestamp", comment="when a replay was asked for; null if it was not"),
     ),
     key=("stage", "producer", "input_key", "output_key", "reason"),
+    may_be_unknown=("output_key",),
     cluster_by=("stage", "producer", "input_key"),
     properties={"delta.dataSkippingStatsColumns": "stage,producer,input_key,reason,replay_requested_at"},
 )

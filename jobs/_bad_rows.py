@@ -80,9 +80,10 @@ def _error_rows(stage: Stage, errors: DataFrame) -> DataFrame:
     parts = [F.coalesce(F.col(name).cast("string"), F.lit("?")) for name in key] if known else []
     further = [name for name in key if name not in stage.key_of_parent] if known else []
     has_more = F.coalesce(*(F.col(name).cast("string") for name in further)).isNotNull() if further else F.lit(known)
+    given = F.col("output_key") if "output_key" in errors.columns else F.lit(None).cast("string")
     return errors.select(
         joined_key(stage.key_of_parent).alias("input_key"),
-        (F.when(has_more, F.concat_ws("/", *parts)) if known else F.lit(None).cast("string")).alias("output_key"),
+        (F.when(has_more, F.concat_ws("/", *parts)) if known else given).alias("output_key"),
         F.col("error.reason").alias("reason"),
         F.col("error.message").alias("message"),
         F.col("error.payload").alias("payload"),
@@ -96,7 +97,7 @@ def _held_back(table: Table, rows: DataFrame, *, input_key: Column, reason: Colu
     shown = [c.name for c in table.columns if c.type != "binary" and not c.volatile]
     return rows.select(
         input_key.alias("input_key"),
-        joined_key(table.key).alias("output_key"),
+        joined_key(table.known_key).alias("output_key"),
         reason.alias("reason"),
         message.alias("message"),
         F.to_json(F.struct(*shown), {"timestampFormat": MICROSECONDS}).alias("payload"),

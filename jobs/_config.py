@@ -126,10 +126,14 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
     is_shared = "ontology" in data and _section(OntologySection, data, "ontology", path.parent, wrong) is not None
     for stage in stages:
         sections = data if stage.instance is None else data[stage.name]
-        if is_shared and "ontology" in stage.config.model_fields:
-            name = stage.instance or stage.name
-            sections = {**sections, name: {"ontology": data["ontology"], **sections[name]}}
-        config = _section(stage.config, sections, stage.instance or stage.name, path.parent, wrong, label=stage.label)
+        name = stage.instance or stage.name
+        given = {"ontology": data["ontology"]} if is_shared else {}
+        given |= {"source": stage.instance} if stage.instance else {}
+        taken = {key: value for key, value in given.items() if key in stage.config.model_fields}
+        if "source" in taken and "source" in sections[name]:
+            wrong(f"{stage.label}.source", sections[name]["source"], "not to be set: it is the section's own name")
+        sections = {**sections, name: {**taken, **sections[name]}}
+        config = _section(stage.config, sections, name, path.parent, wrong, label=stage.label)
         if config is not None:
             configs[stage.label] = config
     stages = [with_sources(stage, configs, stages, wrong) for stage in stages]

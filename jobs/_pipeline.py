@@ -319,6 +319,9 @@ def _due(lake: Lake, stage: Stage, config: StageConfig, history: History, *, reb
     if not stage.discover:
         return find_due(stage, config, lake, history, producer=producer_of(stage, config), rebuild=rebuild)
     now = datetime.now(UTC)
-    discovery = Discovery(spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild)
+    discovery = Discovery(
+        spark=lake.spark, lake=lake, config=config, now=now, run_id="plan", is_rebuild=rebuild,
+        seen=history.lookups if history.progress else None,
+    )  # fmt: skip
     parents = stage.discover(discovery).withColumn(DELETED, F.lit(False))
     return Due(parents=parents, mode="discovered", progress=Progress(table="files"))

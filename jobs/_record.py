@@ -123,7 +123,7 @@ def settings_digest(config: StageConfig) -> str:
 
 def producer_of(stage: Stage, config: StageConfig) -> str:
     """Who progress is kept for. Stages whose key holds no version are one producer whatever their settings."""
-    return stage.producer(config) if stage.producer else stage.name
+    return stage.producer(config) if stage.producer else stage.label
 
 
 def read_history(lake: Lake, *, stage: str, producer: str, staged: Collection[str] = ()) -> History:

@@ -155,6 +155,8 @@ class StageRun:
 
         It is marked before any wave of this run says that it saw that change, and stays marked until it was tried.
         """
+        if not self.stage.unreadable:
+            return
         read = {table.table.name for table in self.stage.inputs[1:]}
         seen = [(name, version) for name, version in self.history.lookups.items() if name in read]
         if any(self.lake.exists(name) and self.lake.version(name) != version for name, version in seen):
@@ -217,7 +219,7 @@ class StageRun:
         is_rebuild = self.rebuild or resumes
         discovery = Discovery(
             spark=self.lake.spark, lake=self.lake, config=self.config, now=datetime.now(UTC), run_id=self.run_id,
-            is_rebuild=is_rebuild,
+            is_rebuild=is_rebuild, seen=self.history.lookups if done else None,
         )  # fmt: skip
         from pyspark.sql import functions as F
 
@@ -228,7 +230,7 @@ class StageRun:
                 after = F.lit(True) if progress.last_key is None else F.col(self.stage.unit) > progress.last_key
                 mode = "rebuild" if is_rebuild else "discovered"
                 due = Due(parents=parents.where(after), mode=mode, progress=progress)
-                if not self._next_wave(due, lookups=()):
+                if not self._next_wave(due, lookups=self.stage.inputs):
                     return
                 progress = self.history.progress or progress
         finally:
@@ -337,7 +339,7 @@ class StageRun:
             (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
         )
         _get_ready(self.tracker)
-        name = self.stage.inputs[0].table.name if self.stage.inputs else "due"
+        name = "due" if self.stage.discover else self.stage.inputs[0].table.name
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
         rows = self.stage.transform({name: alive, **lookups}, self.config)
         with watch(self.lake.spark, self._on_progress(wave)):

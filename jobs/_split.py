@@ -94,8 +94,8 @@ def _input_key(wave: Wave, staged: DataFrame) -> SparkColumn:
 
 
 def key_rules(table: Table) -> list[Rule]:
-    holds = " AND ".join(f"`{name}` IS NOT NULL" for name in table.key)
-    return [Rule(name="key_missing", holds=holds, message=f"{', '.join(table.key)} not null")]
+    holds = " AND ".join(f"`{name}` IS NOT NULL" for name in table.known_key)
+    return [Rule(name="key_missing", holds=holds, message=f"{', '.join(table.known_key)} not null")]
 
 
 def _broken(rule: Rule) -> SparkColumn:

@@ -94,7 +94,8 @@ class Stage:
     `transform(inputs, config)` gets the input tables by name, the parent holding just the rows of this wave, and
     returns the output's columns plus, where it can fail per row, an `error` struct (`expectations._table.ERROR_TYPE`):
     a row whose error is not null goes to quarantine. Every row bears the parent's key columns. A stage with several
-    outputs returns one nullable struct column per table instead, named like the table.
+    outputs returns one nullable struct column per table instead, named like the table, and may return `output_key`,
+    text that tells its bad rows apart.
 
     `unit` is the parent's column that waves are cut along. `weight(config)` is a SQL expression that estimates how many
     rows a parent yields, and `row_bytes(config)` how many bytes one of them has. `measure(rows, parents, config)`
@@ -188,7 +189,7 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """What a stage gets that finds its own parents."""
+    """What a stage gets that finds its own parents. `seen` are the versions of its inputs that its last wave read."""
 
     spark: SparkSession
     lake: Lake
@@ -196,3 +197,4 @@ class Discovery:
     now: datetime
     run_id: str
     is_rebuild: bool = False
+    seen: Mapping[str, int] | None = None

@@ -82,7 +82,14 @@ class Decoder:
 
     def probe(self, uri: str, *, size_bytes: int, keep_position: bool = False) -> dict[str, Any]:
         """What `probe_media` says of a file of `size_bytes`."""
-        request = {"type": "probe", "keep_position": keep_position}
+        return self._value({"type": "probe", "keep_position": keep_position}, uri, size_bytes)
+
+    def times(self, uri: str) -> tuple[int, list[int]]:
+        """What `frame_times.displayed_times` says of a video."""
+        stream_index, times = self._value({"type": "times"}, uri, None)
+        return stream_index, times
+
+    def _value(self, request: dict[str, Any], uri: str, size_bytes: int | None) -> Any:
         with closing(self._exchange(request, uri, size_bytes)) as answers:
             values = [header["value"] for header, _ in answers]
         return values[0]

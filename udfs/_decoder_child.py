@@ -106,6 +106,11 @@ def _serve(request: dict[str, Any], line: _Line) -> None:
                     source, size_bytes=request["size_bytes"], limits=limits, keep_position=request["keep_position"]
                 )
                 line.send({"type": "value", "value": value})
+            elif request["type"] == "times":
+                from .frame_times import displayed_times
+
+                stream, times = displayed_times(source, limits=Limits(**request["limits"]), alive=line.alive)
+                line.send({"type": "value", "value": [stream, times]})
             else:
                 for frame in _frames(source, request, line):
                     line.send(*_message(frame))

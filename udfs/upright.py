@@ -32,6 +32,12 @@ class Orientation:
         """Upright width and height of a stored picture of `width` x `height`."""
         return (height, width) if self.transpose else (width, height)
 
+    def point(self, x: float, y: float, *, width: int, height: int) -> tuple[float, float]:
+        """Where a point of a stored picture of `width` x `height` lies in the upright one."""
+        if self.transpose:
+            x, y, width, height = y, x, height, width
+        return (width - x if self.flip_x else x), (height - y if self.flip_y else y)
+
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """The upright picture, contiguous in memory; the same object where there is nothing to turn."""
         if not (self.transpose or self.flip_x or self.flip_y):
@@ -41,6 +47,27 @@ class Orientation:
 
 
 UPRIGHT = Orientation()
+_BY_EXIF = (
+    UPRIGHT,
+    Orientation(flip_x=True),
+    Orientation(flip_x=True, flip_y=True),
+    Orientation(flip_y=True),
+    Orientation(transpose=True),
+    Orientation(transpose=True, flip_x=True),
+    Orientation(transpose=True, flip_x=True, flip_y=True),
+    Orientation(transpose=True, flip_y=True),
+)
+
+
+def from_exif(value: int) -> Orientation:
+    """Orientation of EXIF's tag, 1 to 8 (CIPA DC-008); any other value counts as upright."""
+    return _BY_EXIF[value - 1] if 1 <= value <= 8 else UPRIGHT
+
+
+def from_turn(rotation_deg: int, *, is_mirrored: bool) -> Orientation:
+    """The orientation with this `rotation_deg` (0, 90, 180 or 270) and `is_mirrored`."""
+    turns = (turn for turn in _BY_EXIF if (turn.rotation_deg, turn.is_mirrored) == (rotation_deg, is_mirrored))
+    return next(turns)
 
 
 def from_matrix(data: bytes) -> Orientation:

@@ -1,0 +1,91 @@
+"""Which media of the lake a file of annotations means: by the hash of its content, or by what is told of its path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+_MOST_PARTS = 8
+# A path counts from its end: the media that share most of it with the name are meant. Every ending of a known path is a
+# key, so that the work grows with the number of files, however many of them are called 000001.jpg. A name without a
+# suffix (a sequence of MOT Challenge) may be that of a file with one: `clip.*`.
+_ADDRESS = "^[A-Za-z][A-Za-z0-9+.-]*://"
+
+
+def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) -> DataFrame:
+    """The pictures, each with the `media_id` that its `name` or `sha256` means, or `reason` and `message` of why none.
+
+    `pictures` are told apart by the column `picture`; a null `name` means nothing.
+    """
+    from pyspark.sql import functions as F
+
+    present = sources.where("state = 'present'").select(
+        "media_id", _parts_of(F.split("uri", "[?]", 2)[0]).alias("_parts")
+    )
+    endings = present.select("media_id", F.explode(_endings("_parts", is_known=True)).alias("_ending"))
+    index = endings.groupBy("_ending").agg(F.array_sort(F.collect_set("media_id")).alias("_means"))
+    by_hash = media.select(F.col("media_id").alias("_same"))
+
+    named = pictures.withColumn("_parts", _parts_of(_path("name")))
+    looked = named.select("*", F.explode_outer(_endings("_parts", is_known=False)).alias("_ending")).drop("_parts")
+    joined = looked.join(index, "_ending", "left").drop("_ending")
+    others = [F.any_value(name).alias(name) for name in pictures.columns if name != "picture"]
+    # The longest ending that is known has the fewest meanings.
+    fewest = F.min(
+        F.when(F.col("_means").isNotNull(), F.struct(F.size("_means").alias("n"), F.col("_means").alias("ids")))
+    )
+    best = joined.groupBy("picture").agg(*others, fewest.alias("_best"))
+    best = best.join(by_hash, F.lower("sha256") == F.col("_same"), "left")
+    is_one, has_hash = F.col("_best.n") == 1, F.col("_same").isNotNull()
+    is_found = has_hash | F.coalesce(is_one, F.lit(False))
+    several = F.format_string(
+        "the name fits %d media, as %s; name more of its path, or its sha256",
+        "_best.n",
+        F.array_join(F.slice("_best.ids", 1, 3), ", "),
+    )
+    nothing = F.lit("no media of the lake has this name: ingest it, then run again")
+    return best.withColumns(
+        {
+            "media_id": F.coalesce("_same", F.when(is_one, F.col("_best.ids")[0])),
+            "reason": F.when(is_found, None)
+            .when(F.col("_best").isNull(), F.lit("unmatched"))
+            .otherwise(F.lit("ambiguous")),
+            "message": F.when(is_found, None).when(F.col("_best").isNull(), nothing).otherwise(several),
+        }
+    ).drop("_same", "_best")
+
+
+def _path(name: str) -> Column:
+    """A name as a path: an address without what follows its path, and separators of Windows as they are elsewhere."""
+    from pyspark.sql import functions as F
+
+    address = F.split(name, "[?#]", 2)[0]
+    return F.when(F.col(name).rlike(_ADDRESS), address).otherwise(F.replace(name, F.lit("\\"), F.lit("/")))
+
+
+def _parts_of(path: Column) -> Column:
+    """The last folders of a path and its file name, as an array."""
+    from pyspark.sql import functions as F
+
+    text = F.when(path.rlike(_ADDRESS), F.coalesce(F.try_url_decode(path), path)).otherwise(path)
+    parts = F.filter(F.split(text, "/"), lambda part: ~part.isin("", "."))
+    return F.slice(parts, F.greatest(F.size(parts) - (_MOST_PARTS - 1), F.lit(1)), F.lit(_MOST_PARTS))
+
+
+def _endings(parts: str, *, is_known: bool) -> Column:
+    """Every ending of a path as text: a/b.jpg, b.jpg. Of known ones also without the suffix: a/b.*, b.*."""
+    from pyspark.sql import functions as F
+
+    places = F.sequence(F.lit(1), F.size(parts))
+    whole = F.transform(places, lambda place: F.array_join(F.slice(parts, place, F.lit(_MOST_PARTS)), "/"))
+    stems = F.transform(whole, lambda text: F.regexp_replace(text, r"[.][^./]*$", ".*"))
+    if is_known:
+        return F.array_distinct(F.concat(whole, stems))
+    last = F.element_at(parts, -1)
+    return (
+        F.when(F.size(parts) == 0, None)
+        .when(last.contains("."), whole)
+        .otherwise(F.transform(whole, lambda text: F.concat(text, F.lit(".*"))))
+    )
