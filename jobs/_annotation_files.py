@@ -11,6 +11,8 @@ from visionlake.errors import UsageError
 from visionlake.expectations import annotation_files
 from visionlake.expectations._table import arrow_schema
 
+from ._whole import is_asked_again
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -48,13 +50,8 @@ def _is_due(discovery: Discovery, files: list[dict[str, Any]]) -> bool:
         return True
     if any(lake.exists(name) and lake.version(name) != discovery.seen.get(name) for name in tables):
         return True
-    if lake.exists("quarantine"):
-        asked = lake.table("quarantine").where(
-            (F.col("stage") == "import_annotations") & (F.col("input_key") == config.source)
-            & F.col("replay_requested_at").isNotNull()
-        )  # fmt: skip
-        if not asked.isEmpty():
-            return True
+    if is_asked_again(lake, stage="import_annotations", key=config.source):
+        return True
     if not lake.exists(annotation_files.TABLE.name):
         return True
     known = lake.table(annotation_files.TABLE.name).where(F.col("source") == config.source).select(*FACTS)

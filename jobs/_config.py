@@ -28,6 +28,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _CATALOG_AND_SCHEMA = re.compile(r"[^\W\d]\w*\.[^\W\d]\w*")
 _INSTANCE = re.compile(r"[A-Za-z0-9][\w-]{0,49}")
 _NOT_STAGES = ("lake", "mlflow", "ontology", "spark", "stage_files")
+_OWN_NAMES = ("name", "source")  # settings that say what the section itself is called
 
 
 class TrackingConfig(BaseModel):
@@ -128,10 +129,10 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
         sections = data if stage.instance is None else data[stage.name]
         name = stage.instance or stage.name
         given = {"ontology": data["ontology"]} if is_shared else {}
-        given |= {"source": stage.instance} if stage.instance else {}
+        given |= dict.fromkeys(_OWN_NAMES, stage.instance) if stage.instance else {}
         taken = {key: value for key, value in given.items() if key in stage.config.model_fields}
-        if "source" in taken and "source" in sections[name]:
-            wrong(f"{stage.label}.source", sections[name]["source"], "not to be set: it is the section's own name")
+        for key in taken.keys() & sections[name].keys() & {*_OWN_NAMES}:
+            wrong(f"{stage.label}.{key}", sections[name][key], "not to be set: it is the section's own name")
         sections = {**sections, name: {**taken, **sections[name]}}
         config = _section(stage.config, sections, name, path.parent, wrong, label=stage.label)
         if config is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from visionlake.errors import ConfigError
 
+from ._label_names import find_label_section
 from ._predicate import named_models, sections_named
 from ._sections import find_sources
 from ._stage import GatherConfig, Input, Observer, Settings, Stage, StageConfig
@@ -55,6 +56,13 @@ def check_models(
     """Names of models that mean no section or several are wrong. Returns which sections a stage's predicate names."""
     known, after = sections_by_name(stages), {}
     for stage in stages:
+        for key in stage.names_labels:
+            value = getattr(configs.get(stage.label), key, None)
+            for name in value if isinstance(value, tuple) else (value,) if value else ():
+                try:
+                    find_label_section(name, stages)
+                except ConfigError as error:
+                    wrong(f"{stage.label}.{key}", value, str(error))
         text = getattr(configs.get(stage.label), stage.narrow or "", None)
         if text is not None:
             labels, problems = sections_named(named_models(text), known)

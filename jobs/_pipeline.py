@@ -28,7 +28,7 @@ from ._record import History, Progress, producer_of, resolved, settings_digest
 from ._results import Reporter, RunResult, StagePlan, StageResult, media_in
 from ._runner import StageRun
 from ._sections import sections_of, with_producers
-from ._select import model_ids, pin_predicates
+from ._select import model_ids, pin_predicates, with_label_names
 from ._stage import Discovery, Observer, Settings, Stage, StageConfig
 from ._staging import staged_waves
 from ._tracking import make_tracker
@@ -126,6 +126,7 @@ def pin(
         if stage.label in chosen:
             try:
                 config = with_producers(stage, stage.pin(config) if stage.pin else config, stages)
+                config = with_label_names(stage, config, pipeline.stages)
             except ConfigError as error:
                 raise ConfigError(f"[{stage.label}] {error}") from error
         stages.append((stage, config))
@@ -258,12 +259,16 @@ def _stages_to_rebuild(
 ) -> set[str]:
     """Stages whose settings changed since they published, and those named. UsageError for those without `rebuild`."""
     changed: dict[str, str] = {}
+    anew: set[str] = set()
     for stage, config in chosen:
         if stage.producer:
             continue
         producer, digest = producer_of(stage, config), settings_digest(config)
         history = histories.at_begin(stage.name, producer)
         if history.settings_digest in (None, digest):
+            continue
+        if stage.is_whole:
+            anew.add(stage.label)
             continue
         # A wave that is staged under today's settings: the rebuild was asked for already.
         begun = any(
@@ -279,7 +284,7 @@ def _stages_to_rebuild(
             "come out are deleted, equal rows stay untouched), run again with --rebuild; or set the old values back."
         )
     same = {stage.label for stage, _ in chosen if stage.name in named}
-    return {*changed, *named, *same} if rebuild else set()
+    return {*changed, *named, *same, *anew} if rebuild else anew
 
 
 def _differences(history: History, config: StageConfig) -> str:

@@ -48,6 +48,7 @@ from ._sections import why_nothing
 from ._select import predicate_of
 from ._side import side_by_side
 from ._stage import Discovery, Input, Stage, StageConfig
+from ._whole import as_map, changed_since, versions_to_read
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -132,6 +133,8 @@ class StageRun:
             audited = dropped(self.stage, wave, audited)
         else:
             outputs = publish_tables(self.lake, self.stage, wave, audited, rows=rows, parents=parents)
+            if self.stage.deliver:
+                self.stage.deliver({output.table.name: output.rows for output in audited.outputs}, self.config)
         self._step(wave, "table")
         publish_quarantine(self.lake, self.stage, wave, audited, parents=parents)
         self._step(wave, "quarantine")
@@ -180,7 +183,7 @@ class StageRun:
 
     def _finish_staged(self, staged: Sequence[Wave]) -> bool:
         """Finish what an earlier run staged; False where a gate stopped one of those waves."""
-        current = [wave for wave in staged if wave.settings_digest == self.digest]
+        current = [wave for wave in staged if wave.settings_digest == self.digest and not self._is_outdated(wave)]
         if current and self.history.settings_digest not in (None, self.digest):
             self.rebuild = False  # what is staged is a rebuild's that was killed: it goes on
         for wave in staged:
@@ -195,6 +198,10 @@ class StageRun:
             if not self.finish(wave):
                 return False
         return True
+
+    def _is_outdated(self, wave: Wave) -> bool:
+        """Whether what is staged tells of tables as they no longer are, where it is to tell of them as they are."""
+        return self.stage.is_whole and changed_since(self.lake, self.stage, self.config, wave.lookups)
 
     def _feed(self) -> None:
         """Waves over what the change feed, or the stage itself, finds due."""
@@ -318,8 +325,7 @@ class StageRun:
 
     def _lookups(self, due: Due, inputs: Sequence[Input]) -> dict[str, int]:
         """Versions of what the stage reads beside its parents, and of what its predicate has asked, maybe long ago."""
-        names = [table.table.name for table in inputs]
-        self._read = {name: self.lake.version(name) for name in names if self.lake.exists(name)}
+        self._read = versions_to_read(self.lake, [table.table.name for table in inputs], self.config)
         select = predicate_of(self.stage, self.config)
         asked = tables_named(select) if select else ()
         return {**self._read, **{name: version for name, version in due.lookups.items() if name in asked}}
@@ -338,6 +344,8 @@ class StageRun:
         alive = (
             (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
         )
+        if self.stage.is_whole:
+            alive = alive.withColumn("pins", as_map(self._read))
         _get_ready(self.tracker)
         name = "due" if self.stage.discover else self.stage.inputs[0].table.name
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}

@@ -9,6 +9,7 @@ from visionlake.errors import ConfigError
 from visionlake.expectations import frames, media
 from visionlake.expectations._table import Table
 
+from ._label_names import find_label_section
 from ._predicate import FRAME_COLUMNS, MEDIA, MEDIA_COLUMNS, MODELS, named_models, tables_named, with_models
 from ._record import producer_of
 from ._schemas import struct_type
@@ -66,6 +67,27 @@ def model_ids(stages: Stages, names: Collection[str] | None = None) -> dict[str,
             config = with_producers(stage, stage.pin(config) if stage.pin else config, stages)
             found |= dict.fromkeys(called, producer_of(stage, config))
     return found
+
+
+def with_label_names(stage: Stage, config: StageConfig, stages: Stages) -> StageConfig:
+    """The settings, with model ids and names of sources for sections. Raises ConfigError where one is unknown."""
+    changed = {}
+    for key in stage.names_labels:
+        value = getattr(config, key)
+        if isinstance(value, tuple):
+            changed[key] = tuple(_pinned(name, stages) for name in value)
+        elif value is not None:
+            changed[key] = _pinned(value, stages)
+    return config.model_copy(update=changed) if changed else config
+
+
+def _pinned(name: str, stages: Stages) -> str:
+    by_label = {stage.label: stage for stage, _ in stages}
+    label = find_label_section(name, by_label.values())
+    if label is None:
+        return name
+    stage = by_label[label]
+    return model_ids(stages, {label})[label] if stage.producer else stage.instance or stage.name
 
 
 def ids_in_lake(lake: Lake, table: str = "detections") -> list[str]:

@@ -72,6 +72,13 @@ class GatherConfig(StageConfig):
     )
 
 
+class WholeConfig(StageConfig):
+    """Settings of a stage that tells of tables as a whole."""
+
+    name: str = setting("", affects_output=False, description="the section's own name; not to be set")
+    versions: dict[str, int] = setting({}, description="Delta versions of tables to read; unset: the newest")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """A table that a stage reads. The first input of a stage is its parent: its rows become due.
@@ -111,9 +118,16 @@ class Stage:
     `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
+    `names_labels` lists settings, of one name or of a list, that name where labels come from: sections of models or
+    model ids, and sections that import annotations. They reach `transform` as model ids and as the names of sources.
     `narrow` names a setting that holds a SQL predicate, for stages whose parents are frames: only frames for
     which it holds become due, and what is done stays done (see `_due`).
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
+    `is_whole` is for stages whose rows tell of tables as a whole (an evaluation, an export): where those tables or the
+    settings have changed, all is made anew, without `--rebuild`, also what is staged and not published yet. Parents of
+    such a stage have a column `pins` more: the version of each of its inputs that the wave reads.
+    `deliver(rows, config)` does outside the lake what publishing makes valid (it completes an export): it gets the good
+    rows of each output by name, after they are published and before the wave counts as done, maybe more than once.
     `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
     `imports(config)` names large modules that the stage's Python workers want, so that workers are started early.
     `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
@@ -140,7 +154,10 @@ class Stage:
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     narrow: str | None = None
+    names_labels: tuple[str, ...] = ()
     is_named: bool = False
+    is_whole: bool = False
+    deliver: Callable[[Mapping[str, DataFrame], Any], None] | None = None
     outdates: tuple[Table, ...] = ()
     imports: Callable[[Any], Sequence[str]] | None = None
     tally: str | None = None
