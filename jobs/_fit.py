@@ -56,11 +56,11 @@ def check_models(
     """Names of models that mean no section or several are wrong. Returns which sections a stage's predicate names."""
     known, after = sections_by_name(stages), {}
     for stage in stages:
-        for key in stage.names_labels:
+        for key, named in stage.names_labels.items():
             value = getattr(configs.get(stage.label), key, None)
             for name in value if isinstance(value, tuple) else (value,) if value else ():
                 try:
-                    find_label_section(name, stages)
+                    find_label_section(name, stages, named=named)
                 except ConfigError as error:
                     wrong(f"{stage.label}.{key}", value, str(error))
         text = getattr(configs.get(stage.label), stage.narrow or "", None)

@@ -71,7 +71,12 @@ def builtin_checks(stage: Stage, config: StageConfig) -> tuple[Check, ...]:
 
 def all_checks(stage: Stage, config: StageConfig) -> tuple[Check, ...]:
     """Built-in checks, the tables' and the stage's own."""
-    return (*builtin_checks(stage, config), *(c for table in stage.outputs for c in table.checks), *stage.checks)
+    tables = (check for table in stage.outputs for check in table.checks)
+    return (*builtin_checks(stage, config), *tables, *_own_checks(stage, config))
+
+
+def _own_checks(stage: Stage, config: StageConfig) -> tuple[Check, ...]:
+    return (*stage.checks, *(stage.checks_for(config) if stage.checks_for else ()))
 
 
 def judge(
@@ -102,7 +107,7 @@ def judge(
             measured = stage.measure(outputs[0].rows, parents.where(f"NOT {DELETED}"), config).collect()[0].asDict()
             offending = {name: measured.pop(name) for name in list(measured) if name.endswith(KEYS)}
             numbers |= measured
-        numbers |= _aggregates(outputs, stage.checks, known=numbers)
+        numbers |= _aggregates(outputs, _own_checks(stage, config), known=numbers)
     profile = {**({} if good else {c.metric: None for c in checks}), **numbers}
     results: list[CheckResult] = []
     by_parent = [check for check in builtin if check.name == "failed_parents_share"]
@@ -113,7 +118,7 @@ def judge(
         names = {check.name for check in group}
         levels: dict[str, Severity] = {name: level for name, level in config.severity.items() if name in names}
         results += judge_profile(profile, group, rows=count, min_rows=config.min_rows, severity=levels)
-    results = _with_keys(results, stage, builtin, outputs=outputs, bad=bad, measured=offending)
+    results = _with_keys(results, _own_checks(stage, config), builtin, outputs=outputs, bad=bad, measured=offending)
     results = [_with_lost(r, stage, staged, parents) if r.name == "parents_accounted" else r for r in results]
     mine = [*config.expectations, *(load_expectations(config.expectations_file) if config.expectations_file else ())]
     return (*results, *(judge_rows(outputs[0].rows, mine, key=outputs[0].table.key) if mine else ()))
@@ -156,7 +161,7 @@ def _numbers(wave: Wave, *, counts: Mapping[str, Metric], reasons: Mapping[str, 
 
 def _with_keys(
     results: list[CheckResult],
-    stage: Stage,
+    extra: Sequence[Check],
     builtin: Sequence[Check],
     *,
     outputs: Sequence[Output],
@@ -169,7 +174,7 @@ def _with_keys(
     held = bad.withColumn("key", F.coalesce("output_key", "input_key"))
     results = with_offending_keys(results, builtin, held, key=("key",))
     for output in outputs:
-        own = (*output.table.checks, *(stage.checks if output is outputs[0] else ()))
+        own = (*output.table.checks, *(extra if output is outputs[0] else ()))
         results = with_offending_keys(results, own, output.rows, key=output.table.key)
         keys = {c.name: measured.get(f"{c.metric}{KEYS}") or () for c in own}
         results = [replace(r, keys=tuple(keys.get(r.name, ()))) if r.failed and not r.keys else r for r in results]

@@ -11,7 +11,7 @@ from visionlake.expectations.annotations import TABLE as ANNOTATIONS
 from ._stages import one_of
 
 if TYPE_CHECKING:
-    from ._stage import Stage
+    from ._stage import Named, Stage
 
 
 def is_model(name: str) -> bool:
@@ -19,24 +19,26 @@ def is_model(name: str) -> bool:
     return "@" in name
 
 
-def labelling_sections(stages: Iterable[Stage]) -> dict[str, list[str]]:
+def labelling_sections(stages: Iterable[Stage], *, named: Named = "any") -> dict[str, list[str]]:
     """What sections that label may be called, `people` or `import_annotations.people`, and the sections called so."""
     found: dict[str, list[str]] = {}
     for stage in stages:
-        if stage.producer or ANNOTATIONS in stage.outputs:
+        is_wanted = {"models": stage.producer is not None, "annotations": ANNOTATIONS in stage.outputs}
+        if any(is_wanted.values()) if named == "any" else is_wanted[named]:
             for name in dict.fromkeys((stage.instance or stage.name, stage.label)):
                 found.setdefault(name, []).append(stage.label)
     return found
 
 
-def find_label_section(name: str, stages: Iterable[Stage]) -> str | None:
+def find_label_section(name: str, stages: Iterable[Stage], *, named: Named = "any") -> str | None:
     """The section that a name means; None for a model id. Raises ConfigError for a name of none, or of several."""
-    if is_model(name):
+    if is_model(name) and named != "annotations":
         return None
-    known = labelling_sections(stages)
+    known = labelling_sections(stages, named=named)
     meant = known.get(name, [])
     if not meant:
-        raise ConfigError(f"there is no section {name!r} that labels; {one_of(name, sorted(known))}")
+        what = {"models": "of a model", "annotations": "that imports annotations", "any": "that labels"}[named]
+        raise ConfigError(f"there is no section {name!r} {what}; {one_of(name, sorted(known))}")
     if len(meant) > 1:
         raise ConfigError(f"{name!r} may mean {' or '.join(meant)}; give one of these")
     return meant[0]

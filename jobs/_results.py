@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from visionlake.expectations._checks import CheckResult
+from visionlake.expectations._table import Metric
 
 Status = Literal["done", "nothing_new", "stopped", "failed", "skipped"]
 
@@ -39,8 +40,8 @@ class Reporter:
 class StageResult:
     """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows.
 
-    `exit_code` is that of a failed one. `tally` counts words of the published rows (labels); `wrote` is where an
-    observer's work lies.
+    `exit_code` is that of a failed one. `tally` counts words of published rows (labels), `figures` are numbers about
+    the good rows, by name; `wrote` is where an observer's work lies.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class StageResult:
     error: str | None = None
     exit_code: int = 1
     tally: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, Metric] = field(default_factory=dict)
     wrote: str | None = None
 
     def after_wave(
@@ -68,6 +70,7 @@ class StageResult:
         checks: Sequence[CheckResult],
         reasons: Mapping[str, int],
         tally: Mapping[str, int],
+        figures: Mapping[str, Metric],
     ) -> StageResult:
         """The same with one more wave, and of each check the worst result so far."""
         return replace(
@@ -80,6 +83,7 @@ class StageResult:
             checks=_worst(self.checks, checks),
             reasons=Counter(self.reasons) + Counter(reasons),
             tally=Counter(self.tally) + Counter(tally),
+            figures={**self.figures, **figures},
         )
 
 

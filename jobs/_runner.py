@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionlake.errors import StageError
 from visionlake.expectations._gate import prepare
+from visionlake.expectations._table import Metric
 
 from . import _staging
 from ._audit import Audit, audit, dropped
@@ -48,7 +49,7 @@ from ._sections import why_nothing
 from ._select import predicate_of
 from ._side import side_by_side
 from ._stage import Discovery, Input, Stage, StageConfig
-from ._whole import as_map, changed_since, versions_to_read
+from ._whole import as_map, changed_since, read_by, versions_to_read
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -93,6 +94,7 @@ class StageRun:
         self._newest: int | None = None
         self._read: dict[str, int] = {}
         self._staged: tuple[DataFrame, DataFrame] | None = None
+        self._figures: Mapping[str, Metric] = {}
 
     def execute(self) -> StageResult:
         """Finish staged waves, then make and publish new ones until nothing is due or a gate stops."""
@@ -345,7 +347,7 @@ class StageRun:
             (staged if len(plain) == len(parents.columns) else parents).where(~F.col(DELETED)).drop(DELETED, CHANGED_AT)
         )
         if self.stage.is_whole:
-            alive = alive.withColumn("pins", as_map(self._read))
+            alive = alive.withColumn("pins", as_map(read_by(self.stage, self._read)))
         _get_ready(self.tracker)
         name = "due" if self.stage.discover else self.stage.inputs[0].table.name
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
@@ -381,7 +383,8 @@ class StageRun:
         }
         record = write_row(self.lake, wave, known=wave.wave_id in self.history.statuses, **values)
         self.history = self.history.after(wave, status=status)
-        self.tracker.wave({**record, "config": wave.config})
+        self._figures = self._figure_out(audited)
+        self.tracker.wave({**record, "config": wave.config, "figures": self._figures})
         if status == "stopped":
             self._step(wave, "stopped")
 
@@ -403,7 +406,12 @@ class StageRun:
             checks=audited.checks,
             reasons=audited.reasons,
             tally=self._tally(audited) if published else {},
+            figures=self._figures,
         )
+
+    def _figure_out(self, audited: Audit) -> Mapping[str, Metric]:
+        """What there is to tell in numbers of the good rows, whether or not the gate lets them pass."""
+        return self.stage.figures(audited.outputs[0].rows) if self.stage.figures else {}
 
     def _tally(self, audited: Audit) -> Counter[str]:
         """The words of the rows just published, counted."""

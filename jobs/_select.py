@@ -14,7 +14,7 @@ from ._predicate import FRAME_COLUMNS, MEDIA, MEDIA_COLUMNS, MODELS, named_model
 from ._record import producer_of
 from ._schemas import struct_type
 from ._sections import with_producers
-from ._stage import Stage, StageConfig
+from ._stage import Named, Stage, StageConfig
 from ._stages import one_of, sections_by_name
 
 if TYPE_CHECKING:
@@ -72,18 +72,20 @@ def model_ids(stages: Stages, names: Collection[str] | None = None) -> dict[str,
 def with_label_names(stage: Stage, config: StageConfig, stages: Stages) -> StageConfig:
     """The settings, with model ids and names of sources for sections. Raises ConfigError where one is unknown."""
     changed = {}
-    for key in stage.names_labels:
+    for key, named in stage.names_labels.items():
         value = getattr(config, key)
+        if value is None and named == "models":
+            value = tuple(other.label for other, _ in stages if other.producer)
         if isinstance(value, tuple):
-            changed[key] = tuple(_pinned(name, stages) for name in value)
+            changed[key] = tuple(_pinned(name, stages, named) for name in value)
         elif value is not None:
-            changed[key] = _pinned(value, stages)
+            changed[key] = _pinned(value, stages, named)
     return config.model_copy(update=changed) if changed else config
 
 
-def _pinned(name: str, stages: Stages) -> str:
+def _pinned(name: str, stages: Stages, named: Named) -> str:
     by_label = {stage.label: stage for stage, _ in stages}
-    label = find_label_section(name, by_label.values())
+    label = find_label_section(name, by_label.values(), named=named)
     if label is None:
         return name
     stage = by_label[label]

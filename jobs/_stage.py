@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from visionlake.expectations._table import Check, Table
+from visionlake.expectations._table import Check, Metric, Table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from ._lake import Lake
+
+
+Named = Literal["models", "annotations", "any"]
+"""Whose labels a setting may name."""
 
 
 def setting(default: Any = ..., *, affects_output: bool = True, is_path: bool = False, **constraints: Any) -> Any:
@@ -108,6 +112,8 @@ class Stage:
     rows a parent yields, and `row_bytes(config)` how many bytes one of them has. `measure(rows, parents, config)`
     returns one row of more numbers for the gate's checks; beside a number `x` it may tell `x_keys`, an array of some
     offending keys.
+    `checks_for(config)` are checks that depend on the settings. `figures(rows)` are numbers about the good rows, by
+    name, that the end of a run shows and MLflow keeps.
     `discover` replaces the change feed for a stage whose parents are not a table (files); `parent_key` then names their
     key. `producer(config)` names who labels, for tables whose key holds it in a column `model_id`.
     `gather(rows, config)` makes each parent of several rows of the first input, leaving out those that lack some;
@@ -118,8 +124,9 @@ class Stage:
     `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
-    `names_labels` lists settings, of one name or of a list, that name where labels come from: sections of models or
-    model ids, and sections that import annotations. They reach `transform` as model ids and as the names of sources.
+    `names_labels` has settings, of one name or of a list, that name where labels come from, and what they may name:
+    "models" (sections, or whole model ids), "annotations" (sections that import them), or "any". They reach `transform`
+    as model ids and as the names of sources. An unset list of models means all that the pipeline has.
     `narrow` names a setting that holds a SQL predicate, for stages whose parents are frames: only frames for
     which it holds become due, and what is done stays done (see `_due`).
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
@@ -144,6 +151,8 @@ class Stage:
     row_bytes: Callable[[Any], str] | None = None
     measure: Callable[[DataFrame, DataFrame, Any], DataFrame] | None = None
     checks: tuple[Check, ...] = ()
+    checks_for: Callable[[Any], tuple[Check, ...]] | None = None
+    figures: Callable[[DataFrame], Mapping[str, Metric]] | None = None
     discover: Callable[[Discovery], DataFrame] | None = None
     parent_key: tuple[str, ...] = ()
     producer: Callable[[Any], str] | None = None
@@ -154,7 +163,7 @@ class Stage:
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     narrow: str | None = None
-    names_labels: tuple[str, ...] = ()
+    names_labels: Mapping[str, Named] = field(default_factory=dict)
     is_named: bool = False
     is_whole: bool = False
     deliver: Callable[[Mapping[str, DataFrame], Any], None] | None = None

@@ -42,9 +42,14 @@ def is_asked_again(lake: Lake, *, stage: str, key: str) -> bool:
 
 def changed_since(lake: Lake, stage: Stage, config: StageConfig, seen: Mapping[str, int]) -> bool:
     """Whether a table that a stage reads, but for its own, is not at the version that was seen."""
+    inputs = versions_to_read(lake, [each.table.name for each in stage.inputs], config)
+    return _differ(read_by(stage, inputs), seen)
+
+
+def read_by(stage: Stage, versions: Mapping[str, int]) -> dict[str, int]:
+    """The versions of what a stage tells of: not those of its own table, where it looks at what it said before."""
     own = {table.name for table in stage.outputs}
-    reads = [each.table.name for each in stage.inputs if each.table.name not in own]
-    return _differ(versions_to_read(lake, reads, config), seen)
+    return {name: version for name, version in versions.items() if name not in own}
 
 
 def versions_to_read(lake: Lake, names: Collection[str], config: StageConfig) -> dict[str, int]:

@@ -36,6 +36,7 @@ def print_result(console: Console, result: RunResult, *, pipeline: str) -> None:
     _print_stages(console, result)
     _print_reasons(console, result)
     _print_tallies(console, result)
+    _print_figures(console, result)
     for stage in result.stages:
         _print_failed_checks(console, stage, result)
         if stage.error and stage.status == "failed":
@@ -125,6 +126,19 @@ def _print_tallies(console: Console, result: RunResult) -> None:
             table.add_row(Text(clean(word)), cell(count))
         if rest := ordered[_SHOWN_WORDS:]:
             table.add_row(Text(f"{len(rest)} others", style="dim"), cell(sum(count for _, count in rest)))
+        console.print(table)
+
+
+def _print_figures(console: Console, result: RunResult) -> None:
+    """Numbers about what was made, also where the gate holds it back."""
+    for stage in result.stages:
+        if not stage.figures:
+            continue
+        console.print()
+        table = make_table(stage.stage, "", right=("",))
+        for name, value in stage.figures.items():
+            shown = f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
+            table.add_row(Text(clean(name)), Text(shown))
         console.print(table)
 
 

@@ -124,6 +124,7 @@ def _metrics(record: Record) -> list[Any]:
         numbers["seconds"] = (finished - started).total_seconds()
     numbers["checks_not_passed"] = sum(check["status"] not in ("passed", "skipped") for check in checks)
     numbers |= {f"check.{check['name']}": check.get("value") for check in checks}
+    numbers |= record.get("figures") or {}
     at, step = _milliseconds(finished), record.get("sequence") or 0
     return [Metric(_allowed(name), float(n), at, step) for name, n in numbers.items() if n is not None]
 

@@ -1,0 +1,157 @@
+"""Evaluation over tables: numbers, gates, versions, and what makes an evaluation due."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lake_by_hand import LakeByHand
+from pyspark.sql import Row, SparkSession
+
+from visionlake.errors import ConfigError
+from visionlake.jobs._config import load_pipeline
+from visionlake.jobs._pipeline import run
+from visionlake.jobs._results import RunResult
+
+MODEL = "nano@1:00"
+EDGES = ("x_min", "y_min", "x_max", "y_max")
+
+
+def box(place: int, *, shift: float = 0.0) -> dict[str, float]:
+    return dict(zip(EDGES, (place + shift, 10.0, place + 20 + shift, 30.0), strict=True))
+
+
+class World(LakeByHand):
+    """A lake with annotations of `people` and labels of a model; a pipeline that imports nothing and evaluates."""
+
+    def frame(self, name: str, *, there: Any = (), found: Any = (), annotator: str | None = None) -> None:
+        """Objects are (label, x) and what was found (label, x, score)."""
+        key = {"media_id": name * 64, "stream_index": 0, "pts": 0}
+        truth = [{"label_id": 0, "label": label, "box": box(x), "iscrowd": False} for label, x in there]
+        self.put(
+            "annotations",
+            {**key, "source": "people", "annotator": annotator, "full_width_px": 200, "full_height_px": 100,
+             "instances": truth},
+        )  # fmt: skip
+        if found is not None:
+            self.found(name, found)
+
+    def found(self, name: str, found: Any, *, model: str = MODEL) -> None:
+        key = {"media_id": name * 64, "stream_index": 0, "pts": 0}
+        instances = [{"label_id": 0, "label": label, "score": score, "box": box(x)} for label, x, score in found]
+        self.put(
+            "detections",
+            {**key, "model_id": model, "frame_width_px": 200, "frame_height_px": 100, "instances": instances},
+        )
+
+    def run(self, **settings: Any) -> RunResult:
+        own = {"truth": "people", "models": [MODEL], **settings}
+        versions = own.pop("versions", {})
+        lines = [f"{key} = {json.dumps(value)}" for key, value in own.items()]
+        lines += [f"versions.{name} = {version}" for name, version in versions.items()]
+        empty = self.folder / "labels"
+        empty.mkdir(exist_ok=True)
+        path = self.folder / "p.toml"
+        path.write_text(
+            "\n".join(
+                [
+                    'lake = "lake"', "[mlflow]", "enabled = false", "[import_annotations.people]", 'format = "coco"',
+                    'inputs = ["labels"]', "[evaluate_labels.all]", *lines,
+                ]
+            )
+        )  # fmt: skip
+        return run(load_pipeline(path), spark=self.lake.spark, only=["evaluate_labels"])
+
+    def rows(self) -> dict[str | None, Row]:
+        return {row["label"]: row for row in self.lake.table("evaluations").where("kind = 'bbox'").collect()}
+
+
+@pytest.fixture
+def world(tmp_path: Path, spark: SparkSession) -> World:
+    return World(tmp_path, spark)
+
+
+def status(result: RunResult) -> str:
+    return result.stages[-1].status
+
+
+def test_an_evaluation_is_made_again_when_labels_change_and_only_then(world: World) -> None:
+    world.frame("a", there=[("ant", 10), ("bee", 60)], found=[("ant", 10, 0.9), ("bee", 60, 0.8)])
+    world.frame("b", there=[("ant", 10)], found=[("ant", 100, 0.7)])
+    world.frame("c", there=[("ant", 10)], found=None)
+    result = world.run()
+    assert status(result) == "done"
+    rows = world.rows()
+    assert {*rows} == {None, "ant", "bee"}
+    assert rows["bee"]["ap"] == pytest.approx(1)
+    assert rows["ant"]["ap"] == pytest.approx(51 / 101)
+    assert rows[None]["ap"] == pytest.approx((1 + 51 / 101) / 2)
+    assert (rows[None]["frames"], rows[None]["frames_not_labelled"]) == (2, 1)
+    assert rows[None]["pins"] == {name: world.lake.version(name) for name in ("annotations", "detections")}
+    assert result.stages[-1].figures["nano bbox ap"] == pytest.approx((1 + 51 / 101) / 2)
+
+    assert status(world.run()) == "nothing_new"
+    world.found("c", [("ant", 10, 0.9)])
+    assert status(world.run()) == "done"
+    assert (world.rows()[None]["frames"], world.rows()[None]["frames_not_labelled"]) == (3, 0)
+    assert world.rows()["ant"]["ap_before"] == pytest.approx(51 / 101)
+    # Other settings are no reason to ask for a rebuild, and versions may be those of before.
+    assert status(world.run(versions={"detections": rows[None]["pins"]["detections"]})) == "done"
+    assert (world.rows()[None]["frames"], world.rows()[None]["ap"]) == (2, rows[None]["ap"])
+
+
+def test_a_gate_stops_what_is_too_bad_and_lets_better_labels_pass(world: World) -> None:
+    world.frame("a", there=[("ant", 10), ("bee", 60)], found=[("ant", 10, 0.9)])
+    result = world.run(min_ap=0.6)
+    assert (status(result), result.exit_code) == ("stopped", 3)
+    failed = next(check for check in result.stages[-1].checks if check.failed)
+    assert (failed.name, failed.value, failed.keys) == ("min_ap", pytest.approx(0.5), (f"{MODEL} bbox",))
+    assert result.stages[-1].figures["nano bbox ap"] == pytest.approx(0.5)
+    assert world.lake.table("evaluations").isEmpty()
+    assert status(world.run(min_ap=0.6)) == "stopped"
+    assert status(world.run(min_ap=0.4)) == "done"
+
+    # Labels of a newer version of the model are worse for one class, and better for the other.
+    world.found("a", [("bee", 60, 0.9)], model="nano@2:00")
+    result = world.run(models=["nano@2:00"], max_drop=0.02)
+    assert (status(result), result.exit_code) == ("stopped", 3)
+    failed = next(check for check in result.stages[-1].checks if check.failed)
+    assert (failed.name, failed.keys) == ("max_drop", ("nano@2:00 bbox ant",))
+    assert {row["model_id"] for row in world.rows().values()} == {MODEL}
+    world.found("b", [("ant", 10, 0.9)], model="nano@2:00")
+    world.frame("b", there=[("ant", 10)], found=None)
+    assert status(world.run(models=["nano@2:00"], max_drop=0.6)) == "done"
+    assert {row["model_id"] for row in world.rows().values()} == {"nano@2:00"}
+
+
+def test_models_without_a_frame_to_compare_are_told(world: World) -> None:
+    world.frame("a", there=[("ant", 10)], found=[("ant", 10, 0.9)])
+    assert status(world.run(models=[MODEL, "other@1:00"])) == "done"
+    bad = world.lake.table("quarantine").collect()
+    assert [(row["input_key"], row["reason"]) for row in bad] == [("all", "nothing_to_compare")]
+    assert "other@1:00" in bad[0]["output_key"]
+    assert {row["model_id"] for row in world.rows().values()} == {MODEL}
+
+
+def test_splits_and_annotators_choose_what_counts(world: World) -> None:
+    for name, split in (("a", "train"), ("b", "test")):
+        world.put("splits", {"split_set": "main", "media_id": name * 64, "group_id": name, "split": split, "frames": 1})
+    world.frame("a", there=[("ant", 10)], found=[])
+    world.frame("b", there=[("ant", 10)], found=[("ant", 10, 0.9)], annotator="zoe")
+    world.frame("b", there=[("ant", 90)], found=None, annotator="ada")
+    world.run(split_set="main", annotator="zoe")
+    assert (world.rows()[None]["frames"], world.rows()[None]["ap"]) == (1, pytest.approx(1))
+    assert world.rows()[None]["splits"] == ["test"]
+    world.run(split_set="main")  # of two annotators the first by name
+    assert (world.rows()[None]["frames"], world.rows()[None]["ap"]) == (1, 0.0)
+
+
+def test_names_have_to_mean_sections_that_label(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"truth = \"peple\": there is no section 'peple' that imports annotations"):
+        world.run(truth="peple")
+    with pytest.raises(ConfigError, match=r"there is no section 'people' of a model"):
+        world.run(models=["people"])
+    with pytest.raises(ConfigError, match="it is the section's own name"):
+        world.run(name="x")
