@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 TASKS = 64
+_NAMED = ("name", "frame_index", "stream_index", "pts", "sha256", "annotator")
 PLACED = {
     "source": "string",
     "annotations": f"struct<{ANNOTATIONS.ddl.replace('`', '')}>",
@@ -105,7 +106,7 @@ def _pictures(files: DataFrame, config: Config) -> DataFrame:
 
     dealt = deal_out(files, by="size_bytes", key="uri", most=TASKS)
     said = dealt.mapInArrow(partial(read_annotations, format_name=config.format), ITEM)
-    told = F.struct(F.col("uri").alias("said_in"), "place", "name", "frame_index", "sha256", "annotator")
+    told = F.struct(F.col("uri").alias("said_in"), "place", *_NAMED)
     first = F.min(F.when(F.col("kind") == "picture", told))
     items = F.array_sort(F.collect_list(F.struct("uri", "place", "kind", "body")))
     return said.groupBy("picture").agg(items.alias("items"), first.alias("first")).select("picture", "items", "first.*")
@@ -117,7 +118,8 @@ def _once(pictures: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     # What is matched with nothing is a frame of its own.
-    frame = (F.coalesce("media_id", "picture"), F.coalesce("frame_index", F.lit(0)), F.col("annotator"))
+    media = F.coalesce("media_id", "picture")
+    frame = (media, F.coalesce("frame_index", F.lit(0)), F.col("stream_index"), F.col("pts"), F.col("annotator"))
     same = Window.partitionBy(*frame).orderBy("said_in", "place")
     is_again = F.col("media_id").isNotNull() & (F.row_number().over(same) > 1)
     text = F.format_string("%s, in %s, is the same frame", F.first("name").over(same), F.first("said_in").over(same))
@@ -138,6 +140,7 @@ STAGE = Stage(
     unit="source",
     parent_key=("source",),
     is_named=True,
+    redoes_staged=True,
 )
 
 

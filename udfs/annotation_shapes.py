@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
+from .resize_rle import resize_rle
 from .rle import Rle, decode_mask, encode_mask
 from .upright import Orientation
 
@@ -32,13 +33,15 @@ class ShapeError(ValueError):
 class Canvas:
     """The picture that coordinates are of, `width_px` x `height_px` as it is stored, and how it is turned upright.
 
-    `scale` is what they are multiplied by to be pixels of it.
+    `scale` is what they are multiplied by to be pixels of it; `drawn_px` the (width, height) at which masks were drawn
+    and areas counted, where that was another.
     """
 
     width_px: int
     height_px: int
     turn: Orientation
     scale: tuple[float, float] = (1.0, 1.0)
+    drawn_px: tuple[int, int] | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -83,7 +86,7 @@ def instance(shape: Mapping[str, Any], canvas: Canvas) -> dict[str, Any]:
         "mask": drawn,
         "annotation_id": shape.get("id"),
         "iscrowd": bool(shape.get("is_crowd")),
-        "area": _area(shape.get("area_px")),
+        "area": _area(shape.get("area_px"), canvas),
         "polygons": polygons or None,
         "keypoints": _keypoints(shape.get("keypoints"), canvas),
         "track_id": shape.get("track_id"),
@@ -128,10 +131,10 @@ def _drawn(polygons: Sequence[list[float]], canvas: Canvas) -> Rle | None:
 
 def _mask(runs: Sequence[Any], canvas: Canvas) -> Rle:
     height, width, counts = runs
-    if (height, width) != (canvas.height_px, canvas.width_px):
+    wanted = canvas.drawn_px or (canvas.width_px, canvas.height_px)
+    if (width, height) != wanted:
         raise ShapeError(
-            "mask_misfit",
-            f"the mask is {width} x {height}, its picture {canvas.width_px} x {canvas.height_px}; they must be alike",
+            "mask_misfit", f"the mask is {width} x {height}, its picture {wanted[0]} x {wanted[1]}; they must be alike"
         )
     _check_size(width, height)
     try:
@@ -140,7 +143,9 @@ def _mask(runs: Sequence[Any], canvas: Canvas) -> Rle:
         )  # fmt: skip
     except (ValueError, OverflowError, TypeError) as error:
         raise ShapeError("mask_invalid", f"the mask's runs are none: {error}") from None
-    return encode_mask(canvas.turn.apply(pixels))
+    mask = encode_mask(canvas.turn.apply(pixels))
+    width, height = canvas.upright_size
+    return resize_rle(mask, size=(height, width)) if canvas.drawn_px else mask
 
 
 def _check_size(width: int, height: int) -> None:
@@ -171,10 +176,12 @@ def _box_around(polygons: Sequence[list[float]], drawn: Rle | None) -> tuple[flo
     return x, y, x + width, y + height
 
 
-def _area(value: float | None) -> float | None:
+def _area(value: float | None, canvas: Canvas) -> float | None:
     if value is not None and not math.isfinite(value):
         raise ShapeError("not_finite", f"area is {value}; allowed are finite numbers")
-    return value
+    if value is None or canvas.drawn_px is None:
+        return value
+    return value * canvas.scale[0] * canvas.scale[1]
 
 
 def _keypoints(points: Sequence[Sequence[Any]] | None, canvas: Canvas) -> list[dict[str, Any]] | None:

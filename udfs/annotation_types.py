@@ -46,7 +46,8 @@ class Picture:
 
     `key` is what shapes name it by. `name` is its file name, path or URI as written. `frame_index` is the 0-based
     place of the frame in the order of presentation, None for a still. The size is None where the file tells none.
-    `unit` is what the coordinates on it are in. A picture without a shape has been looked at and shows nothing.
+    Files that this project wrote name a frame by `stream_index` and `pts` instead. `unit` is what the coordinates on it
+    are in. A picture without a shape has been looked at and shows nothing.
     """
 
     key: str
@@ -55,6 +56,8 @@ class Picture:
     height_px: int | None = None
     unit: Literal["px", "share"] = "px"
     frame_index: int | None = None
+    stream_index: int | None = None
+    pts: int | None = None
     sha256: str | None = None
     annotator: str | None = None
     attributes: Attributes = field(default_factory=dict)

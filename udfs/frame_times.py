@@ -36,21 +36,35 @@ class FrameTimes:
     def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
         self._last: tuple[str, tuple[int, list[int]] | MediaError] | None = None
+        self._known = frozenset[int]()
 
     def of(self, media: Mapping[str, Any], frame_index: int) -> tuple[int, int]:
         """Stream and pts of a frame of `media` (`media_id`, and its places as `find_place` takes them).
 
         Raises MediaError: what decoding raises, source_missing, source_changed, read_failed, frame_missing.
         """
-        if self._last is None or self._last[0] != media["media_id"]:
-            self._last = (media["media_id"], self._look_up(media))
-        found = self._last[1]
-        if isinstance(found, MediaError):
-            raise found
-        stream_index, times = found
+        stream_index, times = self._times(media)
         if not 0 <= frame_index < len(times):
             raise MediaError("frame_missing", f"frame {frame_index}, counted from 0, of a video of {len(times)} frames")
         return stream_index, times[frame_index]
+
+    def has(self, media: Mapping[str, Any], stream_index: int, pts: int) -> bool:
+        """Whether there is such a frame; in a stream that is not the first it is taken for granted.
+
+        Raises MediaError.
+        """
+        first, _ = self._times(media)
+        return stream_index != first or pts in self._known
+
+    def _times(self, media: Mapping[str, Any]) -> tuple[int, list[int]]:
+        if self._last is None or self._last[0] != media["media_id"]:
+            found = self._look_up(media)
+            self._last = (media["media_id"], found)
+            self._known = frozenset[int]() if isinstance(found, MediaError) else frozenset(found[1])
+        found = self._last[1]
+        if isinstance(found, MediaError):
+            raise found
+        return found
 
     def _look_up(self, media: Mapping[str, Any]) -> tuple[int, list[int]] | MediaError:
         try:

@@ -55,7 +55,8 @@ def place_annotations(
 
     In: `items` (structs of uri, place, kind and body, see `read_annotations`, in order), the media that the picture is
     of (`media_id`, `kind`, `still` and `video_streams` as table `media` has them, its places as `find_place` takes
-    them; rows of one media one after the other), and `frame_index`; or `reason` and `message` of why there is none.
+    them; rows of one media one after the other), and `frame_index`, or `stream_index` and `pts`; or `reason` and
+    `message` of why there is none.
     """
     rows: list[dict[str, Any]] = []
     times = FrameTimes(limits=options.limits)
@@ -149,6 +150,8 @@ def _annotated(
 def _time(group: Mapping[str, Any], times: FrameTimes) -> tuple[int, int]:
     """Stream and pts. Raises _PictureError."""
     number, is_video = group["frame_index"], group["kind"] == "video"
+    if group.get("pts") is not None:
+        return _checked(group, times)
     if not is_video:
         if number:
             raise _PictureError("not_a_video", f"frame {number}, but the media is a still; is it a video of that name?")
@@ -159,6 +162,18 @@ def _time(group: Mapping[str, Any], times: FrameTimes) -> tuple[int, int]:
         return times.of(group, number)
     except MediaError as error:
         raise _PictureError(error.reason, error.message) from None
+
+
+def _checked(group: Mapping[str, Any], times: FrameTimes) -> tuple[int, int]:
+    """Stream and pts of a frame that is named by these. Raises _PictureError where there is no such frame."""
+    stream_index, pts = group["stream_index"], group["pts"]
+    try:
+        is_there = times.has(group, stream_index, pts) if group["kind"] == "video" else (stream_index, pts) == (0, 0)
+    except MediaError as error:
+        raise _PictureError(error.reason, error.message) from None
+    if not is_there:
+        raise _PictureError("frame_missing", f"stream {stream_index} has no frame with the pts {pts}")
+    return stream_index, pts
 
 
 def _lying(group: Mapping[str, Any], stream_index: int) -> _Stored:
@@ -177,7 +192,13 @@ def _lying(group: Mapping[str, Any], stream_index: int) -> _Stored:
 def _canvas(lies: _Stored, picture: Mapping[str, Any], turn: Turn) -> Canvas:
     """The picture that coordinates are of: as it is stored, or turned upright. Raises _PictureError."""
     sizes = {"stored": lies.size, "upright": lies.turn.size(*lies.size)}
-    said = (picture.get("width_px"), picture.get("height_px"))
+    said: tuple[Any, Any] = (picture.get("width_px"), picture.get("height_px"))
+    if picture.get("pts") is not None and None not in said:  # a frame as it was stored: upright, and maybe smaller
+        width, height = sizes["upright"]
+        if abs(said[1] * width - said[0] * height) > max(width, height):  # beyond what is due to rounding
+            raise _misfit(said, sizes)
+        scale, drawn = (width / said[0], height / said[1]), None if said == (width, height) else said
+        return Canvas(width_px=width, height_px=height, turn=UPRIGHT, scale=scale, drawn_px=drawn)
     if None in said:
         # Shares, and pixels without a size beside them, come from tools that turn a picture as they open it.
         kind = "stored" if turn == "stored" else "upright"

@@ -1,7 +1,9 @@
 """The sample data set: generated videos and pictures with exact truth, and what goes wrong in real folders.
 
-`make_sample` writes `media/` (what a pipeline reads), `truth/` (a JSON document per media file that can be read) and
-`sample.json` (the arguments and all files, so that a second call with the same arguments has nothing to do).
+`make_sample` writes `media/` (what a pipeline reads), `truth/` (a JSON document per media file that can be read),
+`annotations.json` (the same as one COCO file, in which objects that are less than half visible are crowds: to find or
+miss them does not count) and `sample.json` (the arguments and all files, so that a second call with the same arguments
+has nothing to do).
 
 A truth document: `media`, `media_id` (SHA-256 of the file), `scene` (seed, index, split), `labels` (a label's id is
 its position), `width_px` and `height_px` (upright), `stream_index`, `time_base` (numerator, denominator), and `frames`,
@@ -36,7 +38,7 @@ from .scenes import LABELS, SPLITS, Pixels, SceneFrame, Split, render_scene
 MediaKind = Literal["video", "still", "not_media"]
 Progress = Callable[[int, int], None]
 
-_VERSION = 1  # of the drawings and the files: raise it when the same arguments give other bytes
+_VERSION = 2  # of the drawings and the files: raise it when the same arguments give other bytes
 _VARIANTS = {  # in this order, again and again
     "video_{:02d}.mp4": "constant rate",
     "video_{:02d}_variable_rate.mp4": "variable rate",
@@ -47,6 +49,8 @@ _VARIANTS = {  # in this order, again and again
 _STILLS = ("still_00.jpg", "still_01.png")
 _STILL_SCENES = 100_000  # scenes from this index on are for stills
 _TEXT = "not_a_video.mp4"
+_ANNOTATIONS = "annotations.json"
+_HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,7 @@ def make_sample(
     earlier = _read_manifest(folder)
     if earlier and earlier["version"] == _VERSION and earlier["arguments"] == asdict(options):
         present = tuple(SampleFile(**each) for each in earlier["files"])
-        if all(_is_whole(folder, each) for each in present):
+        if all(_is_whole(folder, each) for each in present) and (folder / _ANNOTATIONS).is_file():
             return SampleReport(folder=folder, files=present, written=False)
     variants = list(_VARIANTS.items())
     plan = [(variants[k % len(variants)][0].format(k), variants[k % len(variants)][1]) for k in range(videos)]
@@ -133,6 +137,7 @@ def make_sample(
             progress(done, total)
     text = b"This file has the name of a video and holds a line of text.\n"
     files.append(_write(folder, _TEXT, text, None, kind="not_media", note="a text file with the name of a video"))
+    _write_annotations(folder, files)
     manifest = {"version": _VERSION, "arguments": asdict(options), "files": [asdict(each) for each in files]}
     (folder / "sample.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return SampleReport(folder=folder, files=tuple(files), written=True)
@@ -308,6 +313,38 @@ def _write(
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def _write_annotations(folder: Path, files: Sequence[SampleFile]) -> None:
+    """The truth of all files as COCO has it, each frame named by its content, stream and pts."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for file in files:
+        if file.truth is None:
+            continue
+        document = json.loads((folder / file.truth).read_text(encoding="utf-8"))
+        for pts, frame in document["frames"].items():
+            image = {"id": len(images) + 1, "file_name": document["media"], "width": document["width_px"],
+                     "height": document["height_px"]}  # fmt: skip
+            images.append(image | {"visionlake": {"media_id": document["media_id"], "pts": int(pts),
+                                                  "stream_index": document["stream_index"]}})  # fmt: skip
+            for each in frame["objects"]:
+                annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **_coco_object(each)})
+    categories = [{"id": place, "name": name} for place, name in enumerate(LABELS)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / _ANNOTATIONS).write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def _coco_object(each: dict[str, Any]) -> dict[str, Any]:
+    left, top, right, bottom = each["box"]
+    return {
+        "category_id": each["label_id"],
+        "bbox": [left, top, right - left, bottom - top],
+        "segmentation": each["mask"],
+        "iscrowd": int(each["visibility"] < _HALF),
+        "track_id": each["track_id"],
+        "attributes": {"visibility": each["visibility"]},
+    }
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -192,6 +192,12 @@ def test_names_that_are_urls_stay(tmp_path: Path) -> None:
         ({"height": "480"}, "size_invalid", 'height is "480"'),
         ({"height": True}, "size_invalid", "height is true"),
         ({"sha256": "ab"}, "sha256_invalid", 'sha256 is "ab"'),
+        ({"visionlake": 3}, "frame_invalid", "visionlake is 3"),
+        ({"visionlake": {"stream_index": 0}}, "frame_invalid", "allowed are media_id, stream_index and pts"),
+        ({"visionlake": {"stream_index": -1, "pts": 0}}, "frame_invalid", "-1"),
+        ({"visionlake": {"stream_index": 1 << 31, "pts": 0}}, "frame_invalid", "2147483648"),
+        ({"visionlake": {"stream_index": 0, "pts": 0.5}}, "frame_invalid", "0.5"),
+        ({"visionlake": {"stream_index": 0, "pts": 0, "media_id": "x"}}, "sha256_invalid", 'sha256 is "x"'),
     ],
 )
 def test_bad_images(tmp_path: Path, entries: dict[str, Any], reason: str, shown: str) -> None:
@@ -299,8 +305,6 @@ def test_a_payload_is_the_object_and_short(tmp_path: Path) -> None:
         (b'{"images": [{"id": "\xff"}]}', "not_json", "UTF8"),
         ("[1,]", "not_json", "unallowed token"),
         (json.dumps(document()) + "{}", "not_json", "trailing garbage"),
-        ('{"images": [], "annotations": [{"area": NaN}]}', "not_json", "write null"),
-        ('{"images": [], "annotations": [{"area": -Infinity}]}', "not_json", "-Infinity"),
         ('{"images": [], "annotations": [{"area": 1e999}]}', "number_too_large", "floating point"),
         ('{"images": [{"id": 9223372036854775808}], "annotations": []}', "number_too_large", "larger ids as text"),
         ("[]", "not_coco", "Label Studio"),
@@ -326,6 +330,19 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 
 def test_windows_tools_begin_with_a_mark(tmp_path: Path) -> None:
     assert len(said(tmp_path, codecs.BOM_UTF8 + json.dumps(document()).encode())) == 3
+
+
+def test_numbers_that_are_none_spoil_their_own_annotation_only(tmp_path: Path) -> None:
+    bad = [
+        {"bbox": [1, 2, float("nan"), 4]},
+        {"area": float("-inf")},
+        {"segmentation": [[1, 2, float("inf"), 4, 5, 6]]},
+    ]
+    annotations = [ANNOTATION, *(ANNOTATION | {"id": 2 + place} | each for place, each in enumerate(bad))]
+    found = [each for each in said(tmp_path, document(annotations=annotations)) if isinstance(each, Shape | Problem)]
+    assert isinstance(found[0], Shape)
+    assert [each.reason for each in found[1:] if isinstance(each, Problem)] == ["number_invalid"] * 3
+    assert "NaN" in str(found[1]) and "-Infinity" in str(found[2]) and "Infinity" in str(found[3])
 
 
 @pytest.mark.parametrize("place", ['{"images": [{"a": [%s', '{"info": [%s'])

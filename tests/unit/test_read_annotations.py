@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,6 +15,7 @@ from visionlake.jobs.import_annotations import PLACED
 from visionlake.udfs.ontology import Ontology
 from visionlake.udfs.place_annotations import PlaceOptions, place_annotations
 from visionlake.udfs.read_annotations import read_annotations
+from visionlake.udfs.rle import decode_mask, encode_mask
 from visionlake.udfs.uris import to_uri
 
 
@@ -130,6 +132,25 @@ def test_the_size_or_the_setting_says_how_a_picture_lay(
         assert tuple(row["annotations"]["instances"][0]["box"].values()) == box
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_frame_that_is_named_by_its_time_is_upright_and_may_be_stored_smaller(orientation: int) -> None:
+    sides = (20, 40) if orientation == 6 else (40, 20)
+    still = {"width_px": 40, "height_px": 20, "exif_orientation": orientation}
+    items = shown(width_px=sides[0] // 2, height_px=sides[1] // 2, pts=0)
+    small = np.zeros((sides[1] // 2, sides[0] // 2), bool)
+    small[2:8, 1:5] = True
+    items[1]["body"] |= {"mask": [*small.shape, encode_mask(small)["counts"]], "area_px": 24.0}
+    (row,) = placed(items, still=still, stream_index=0, pts=0)
+    found = row["annotations"]
+    assert (found["full_width_px"], found["full_height_px"]) == sides
+    (cat,) = found["instances"]
+    assert tuple(cat["box"].values()) == (2.0, 4.0, 10.0, 16.0)
+    assert (cat["mask"]["size"], cat["area"]) == ([sides[1], sides[0]], 96.0)
+    assert np.array_equal(decode_mask(cat["mask"]), small.repeat(2, axis=0).repeat(2, axis=1))
+    (row,) = placed(shown(width_px=10, height_px=10, pts=0), still=still, stream_index=0, pts=0)
+    assert row["error"]["reason"] == "size_mismatch", "another shape is no smaller picture"
+
+
 def test_labels_are_those_of_the_project(tmp_path: Path) -> None:
     assert (
         placed(shown(), ontology=Ontology(classes=("pet",), aliases=(("cat", "pet"),)))[0]["annotations"]["instances"][
@@ -147,6 +168,8 @@ def test_labels_are_those_of_the_project(tmp_path: Path) -> None:
     [
         ({"reason": "unmatched", "message": "none"}, "unmatched"),
         ({"frame_index": 3}, "not_a_video"),
+        ({"stream_index": 0, "pts": 7}, "frame_missing"),
+        ({"stream_index": 1, "pts": 0}, "frame_missing"),
         ({"kind": "video"}, "frame_number_missing"),
         ({"kind": "video", "frame_index": 3, "uri": None, "elsewhere": None}, "source_missing"),
         ({"still": {"width_px": None, "height_px": None, "exif_orientation": None}}, "size_unknown"),

@@ -17,6 +17,7 @@ import ijson
 
 from .. import uris
 from ..annotation_types import AnnotationError, Box, Category, Keypoint, Picture, Problem, Runs, Said, Shape
+from ._json_numbers import quote_non_numbers
 
 FILES: tuple[str, ...] = ("*.json",)
 MAX_OBJECT_BYTES = 8 << 20
@@ -28,11 +29,11 @@ _CHUNK_BYTES = 64 << 10
 _PAYLOAD_CHARACTERS = 2000
 _ONE_OF = {"images": "image", "annotations": "annotation", "categories": "category"}
 _STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
-_IMAGE_ENTRIES = frozenset({"id", "file_name", "width", "height", "sha256", "attributes"})
+_IMAGE_ENTRIES = frozenset({"id", "file_name", "width", "height", "sha256", "attributes", "visionlake"})
 _ANNOTATION_ENTRIES = frozenset(
     {
         *("id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "keypoints", "num_keypoints"),
-        *("attributes", "track_id"),
+        *("attributes", "track_id", "visionlake"),
     }
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -139,11 +140,11 @@ class _Json:
         events: Any = ijson.sendable_list()
         # As Decimal, numbers beyond 64 bits would pass too, but reading takes twice as long.
         parser = ijson.basic_parse_coro(events, use_float=True)
-        for chunk in self._chunks():
+        for chunk in quote_non_numbers(self._chunks()):
             try:
                 parser.send(chunk)
             except (ijson.JSONError, ValueError) as error:
-                raise _not_json(error, self._read_bytes - len(chunk)) from None
+                raise _not_json(error, max(0, self._read_bytes - len(chunk))) from None
             yield events
             events.clear()
         if not self._read_bytes:
@@ -194,8 +195,7 @@ def _not_json(error: Exception, start: int) -> AnnotationError:
             f"{what} {place}after byte {start}; allowed are whole numbers of 64 bits and those that a double can hold: "
             "write larger ids as text",
         )
-    hint = "; JSON has no NaN and no Infinity: write null" if re.search("NaN|Infinity", near) else ""
-    return AnnotationError("not_json", f"it is not JSON: {what} {place}after byte {start}{hint}")
+    return AnnotationError("not_json", f"it is not JSON: {what} {place}after byte {start}")
 
 
 def _first_line(error: Exception) -> tuple[str, str]:
@@ -230,12 +230,15 @@ def _picture_of(uri: str, item: Any) -> str | None:
 
 
 def _picture(uri: str, item: _Object) -> Picture:
+    frame = _frame(item.get("visionlake"))
     return Picture(
         key=_key(uri, item.get("id"), "id"),
         name=_name(item.get("file_name")),
         width_px=_size(item.get("width"), "width"),
         height_px=_size(item.get("height"), "height"),
-        sha256=_sha256(item.get("sha256")),
+        sha256=_sha256(item.get("sha256", frame.get("media_id"))),
+        stream_index=frame.get("stream_index"),
+        pts=frame.get("pts"),
         attributes=_attributes(item, _IMAGE_ENTRIES),
     )
 
@@ -296,6 +299,16 @@ def _size(value: Any, entry: str) -> int | None:
     if value is None or (type(value) is int and value > 0):
         return value
     raise _Invalid("size_invalid", f"{entry} is {_shown(value)}; allowed are whole numbers above 0, or to leave it out")
+
+
+def _frame(value: Any) -> _Object:
+    """Which frame of which media it is, as exports of this project say."""
+    if value is None:
+        return {}
+    numbers = [value.get("stream_index"), value.get("pts")] if isinstance(value, dict) else []
+    if _are_whole(numbers, 2) and 0 <= numbers[0] < 1 << 31 and abs(numbers[1]) < 1 << 63:
+        return value
+    raise _Invalid("frame_invalid", f"visionlake is {_shown(value)}; allowed are media_id, stream_index and pts")
 
 
 def _sha256(value: Any) -> str | None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from .. import uris
 from ..annotation_types import AnnotationError, Box, Picture, Problem, Runs, Said, Shape
 from ..rle import encode_mask
+from ._json_numbers import quote_non_numbers
 
 FILES: tuple[str, ...] = ("*.json",)
 MAX_TASK_BYTES = 64 << 20
@@ -30,6 +31,7 @@ MAX_DEPTH = 64
 MAX_BRUSH_VALUES = 400_000_000
 """So many values may a brush mask have, four to a pixel."""
 
+_CHUNK_BYTES = 64 << 10
 _PAYLOAD_CHARACTERS = 2000
 _MAX_NAME_CHARACTERS = 4096
 _SUPPORTED = ("rectanglelabels", "polygonlabels", "brushlabels", "rectangle", "polygon", "brush")
@@ -80,16 +82,21 @@ class _Metered:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._parts = quote_non_numbers(self._chunks())
         self.task_bytes = 0
         self.is_blank = True
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self._stream.read(size)
-        self.task_bytes += len(chunk)
-        self.is_blank = self.is_blank and not chunk.strip()
-        if self.task_bytes > MAX_TASK_BYTES:
-            raise AnnotationError("too_large", f"a task is larger than the {MAX_TASK_BYTES} bytes that are allowed")
-        return chunk
+        """The next part of the file, of whatever size, and nothing after its end; to read no byte gives none."""
+        return next((part for part in self._parts if part), b"") if size else b""
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self._stream.read(_CHUNK_BYTES):
+            self.task_bytes += len(chunk)
+            self.is_blank = self.is_blank and not chunk.strip()
+            if self.task_bytes > MAX_TASK_BYTES:
+                raise AnnotationError("too_large", f"a task is larger than the {MAX_TASK_BYTES} bytes that are allowed")
+            yield chunk
 
 
 def _tasks(stream: BinaryIO) -> Iterator[Any]:
