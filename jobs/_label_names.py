@@ -19,12 +19,25 @@ def is_model(name: str) -> bool:
     return "@" in name
 
 
-def labelling_sections(stages: Iterable[Stage], *, named: Named = "any") -> dict[str, list[str]]:
+def label_sections(stages: Iterable[Stage], *, named: Named = "any") -> tuple[str, ...]:
+    """The sections that label: those of people before fusions of models, and these before models."""
+    found = [(place, stage.label) for stage in stages if (place := _place(stage, named)) is not None]
+    return tuple(label for _, label in sorted(found, key=lambda each: each[0]))
+
+
+def _place(stage: Stage, named: Named) -> int | None:
+    if ANNOTATIONS in stage.outputs:
+        return 0 if named != "models" else None
+    if stage.producer is None or named == "annotations":
+        return None
+    return 1 if stage.gather else 2
+
+
+def _sections_by_name(stages: Iterable[Stage], *, named: Named) -> dict[str, list[str]]:
     """What sections that label may be called, `people` or `import_annotations.people`, and the sections called so."""
     found: dict[str, list[str]] = {}
     for stage in stages:
-        is_wanted = {"models": stage.producer is not None, "annotations": ANNOTATIONS in stage.outputs}
-        if any(is_wanted.values()) if named == "any" else is_wanted[named]:
+        if _place(stage, named) is not None:
             for name in dict.fromkeys((stage.instance or stage.name, stage.label)):
                 found.setdefault(name, []).append(stage.label)
     return found
@@ -34,7 +47,7 @@ def find_label_section(name: str, stages: Iterable[Stage], *, named: Named = "an
     """The section that a name means; None for a model id. Raises ConfigError for a name of none, or of several."""
     if is_model(name) and named != "annotations":
         return None
-    known = labelling_sections(stages, named=named)
+    known = _sections_by_name(stages, named=named)
     meant = known.get(name, [])
     if not meant:
         what = {"models": "of a model", "annotations": "that imports annotations", "any": "that labels"}[named]

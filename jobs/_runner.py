@@ -202,8 +202,14 @@ class StageRun:
         return True
 
     def _is_outdated(self, wave: Wave) -> bool:
-        """Whether what is staged tells of tables as they no longer are, where it is to tell of them as they are."""
-        return self.stage.is_whole and changed_since(self.lake, self.stage, self.config, wave.lookups)
+        """Whether what is staged tells of tables or files as they no longer are, where it is to tell of them now."""
+        if not (self.stage.is_whole or self.stage.redoes_staged):
+            return False
+        if changed_since(self.lake, self.stage, self.config, wave.lookups):
+            return True
+        found = self._discover(is_rebuild=True)
+        parents = _staging.read_parts(self.lake, wave)[0].select(found.columns)
+        return found.toArrow().to_pylist() != parents.toArrow().to_pylist()
 
     def _feed(self) -> None:
         """Waves over what the change feed, or the stage itself, finds due."""
@@ -222,17 +228,12 @@ class StageRun:
 
     def _discovered(self) -> None:
         """Waves over what the stage finds by itself, looked up once. An unfinished rebuild goes on where it was."""
-        assert self.stage.discover is not None
         done = self.history.progress
         resumes = self.history.mode == "rebuild" and done is not None and not done.is_complete
         is_rebuild = self.rebuild or resumes
-        discovery = Discovery(
-            spark=self.lake.spark, lake=self.lake, config=self.config, now=datetime.now(UTC), run_id=self.run_id,
-            is_rebuild=is_rebuild, seen=self.history.lookups if done else None,
-        )  # fmt: skip
         from pyspark.sql import functions as F
 
-        parents = self.stage.discover(discovery).withColumn(DELETED, F.lit(False)).persist()
+        parents = self._discover(is_rebuild=is_rebuild).withColumn(DELETED, F.lit(False)).persist()
         progress = done if resumes and not self.rebuild and done else Progress(table="files")
         try:
             while True:
@@ -244,6 +245,16 @@ class StageRun:
                 progress = self.history.progress or progress
         finally:
             parents.unpersist()
+
+    def _discover(self, *, is_rebuild: bool) -> DataFrame:
+        assert self.stage.discover is not None
+        seen = self.history.lookups if self.history.progress else None
+        return self.stage.discover(
+            Discovery(
+                spark=self.lake.spark, lake=self.lake, config=self.config, now=datetime.now(UTC), run_id=self.run_id,
+                is_rebuild=is_rebuild, seen=seen,
+            )
+        )  # fmt: skip
 
     def _replay(self) -> None:
         while due := find_replays(self.stage, self.config, self.lake, self.history, producer=self.producer):

@@ -9,7 +9,7 @@ from visionlake.errors import ConfigError
 from visionlake.expectations import frames, media
 from visionlake.expectations._table import Table
 
-from ._label_names import find_label_section
+from ._label_names import find_label_section, label_sections
 from ._predicate import FRAME_COLUMNS, MEDIA, MEDIA_COLUMNS, MODELS, named_models, tables_named, with_models
 from ._record import producer_of
 from ._schemas import struct_type
@@ -74,8 +74,8 @@ def with_label_names(stage: Stage, config: StageConfig, stages: Stages) -> Stage
     changed = {}
     for key, named in stage.names_labels.items():
         value = getattr(config, key)
-        if value is None and named == "models":
-            value = tuple(other.label for other, _ in stages if other.producer)
+        if value is None and config.takes_list(key):
+            value = label_sections((other for other, _ in stages), named=named)
         if isinstance(value, tuple):
             changed[key] = tuple(_pinned(name, stages, named) for name in value)
         elif value is not None:

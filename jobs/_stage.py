@@ -42,9 +42,13 @@ class Settings(BaseModel):
     @classmethod
     def _lists_as_tuples(cls, value: Any, info: ValidationInfo) -> Any:
         """TOML and JSON know lists only, and a strict tuple refuses them."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        is_tuple = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
-        return tuple(value) if is_tuple and isinstance(value, list) else value
+        return tuple(value) if isinstance(value, list) and cls.takes_list(info.field_name or "") else value
+
+    @classmethod
+    def takes_list(cls, name: str) -> bool:
+        """Whether a setting is a list of values."""
+        annotation = cls.model_fields[name].annotation
+        return any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
 
 
 class StageConfig(Settings):
@@ -126,13 +130,15 @@ class Stage:
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `names_labels` has settings, of one name or of a list, that name where labels come from, and what they may name:
     "models" (sections, or whole model ids), "annotations" (sections that import them), or "any". They reach `transform`
-    as model ids and as the names of sources. An unset list of models means all that the pipeline has.
+    as model ids and as the names of sources. An unset list means all that the pipeline has: people, fusions, models.
     `narrow` names a setting that holds a SQL predicate, for stages whose parents are frames: only frames for
     which it holds become due, and what is done stays done (see `_due`).
     `is_named` is for stages that a pipeline may have several times, as `[<stage>.<instance>]`, each its own producer.
     `is_whole` is for stages whose rows tell of tables as a whole (an evaluation, an export): where those tables or the
     settings have changed, all is made anew, without `--rebuild`, also what is staged and not published yet. Parents of
     such a stage have a column `pins` more: the version of each of its inputs that the wave reads.
+    `redoes_staged` is for stages with a single parent, which they discover: what is staged and not published is made
+    anew where that, or a table that was read, is not what it was. It holds for `is_whole` as well.
     `deliver(rows, config)` does outside the lake what publishing makes valid (it completes an export): it gets the good
     rows of each output by name, after they are published and before the wave counts as done, maybe more than once.
     `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
@@ -166,6 +172,7 @@ class Stage:
     names_labels: Mapping[str, Named] = field(default_factory=dict)
     is_named: bool = False
     is_whole: bool = False
+    redoes_staged: bool = False
     deliver: Callable[[Mapping[str, DataFrame], Any], None] | None = None
     outdates: tuple[Table, ...] = ()
     imports: Callable[[Any], Sequence[str]] | None = None

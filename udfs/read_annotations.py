@@ -19,7 +19,7 @@ from .annotation_types import AnnotationError, Category, Picture, Problem, Said,
 
 ITEM = (
     "uri string, place bigint, kind string, picture string, name string, frame_index bigint, "
-    "sha256 string, annotator string, body string"
+    "stream_index int, pts bigint, sha256 string, annotator string, body string"
 )
 SCHEMA = pa.schema(
     {
@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
         "picture": pa.string(),
         "name": pa.string(),
         "frame_index": pa.int64(),
+        "stream_index": pa.int32(),
+        "pts": pa.int64(),
         "sha256": pa.string(),
         "annotator": pa.string(),
         "body": pa.string(),
@@ -162,6 +164,8 @@ def _as_row(uri: str, place: int, name: str, values: Mapping[str, Any]) -> dict[
         "picture": key,
         "name": values["name"] if is_picture else None,
         "frame_index": values.get("frame_index"),
+        "stream_index": values.get("stream_index"),
+        "pts": values.get("pts"),
         "sha256": values.get("sha256"),
         "annotator": values.get("annotator"),
         "body": json.dumps(values, ensure_ascii=False),

@@ -20,17 +20,17 @@ from .rle import Rle
 FILE_DDL = "path string, size_bytes bigint, sha256 string, output_key string, reason string, message string"
 _FILE = pa.schema([("path", pa.string()), ("size_bytes", pa.int64()), ("sha256", pa.string()),
                    ("output_key", pa.string()), ("reason", pa.string()), ("message", pa.string())])  # fmt: skip
+_FILLED = pa.schema([("image", pa.binary()), ("image_format", pa.string())])
 _CHUNK = 32  # frames whose pictures are held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """What is written: format and plan, and the folder's URI. `frames` is the Arrow schema of table `frames`."""
+    """What is written: format and plan, and the folder's URI."""
 
     format: str
     plan: ExportPlan
     folder: str
-    frames: pa.Schema
     limits: Limits = field(default_factory=Limits)
 
 
@@ -150,7 +150,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 def _fill(rows: list[dict[str, Any]], job: ExportJob) -> None:
     batch = pa.RecordBatch.from_pylist(rows)
-    found = [row for part in fill_images([batch], schema=job.frames, limits=job.limits) for row in part.to_pylist()]
+    found = [row for part in fill_images([batch], schema=_FILLED, limits=job.limits) for row in part.to_pylist()]
     for row, filled in zip(rows, found, strict=True):
         row |= {"image": filled["image"], "image_format": filled["image_format"]}
 

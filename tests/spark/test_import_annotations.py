@@ -273,3 +273,16 @@ def test_an_input_that_is_not_there_is_told(world: World) -> None:
     world.picture("a.png")
     failed = world.run(inputs=["no_such_folder"]).stages[-1]
     assert failed.exit_code == 2 and "no_such_folder" in str(failed.error)
+
+
+def test_a_file_that_was_mended_is_read_again_where_a_gate_had_stopped_it(world: World) -> None:
+    for number in range(25):
+        world.picture(f"{number}.png", value=number)
+    images = [image(number, f"{number}.png") for number in range(25)]
+    world.coco("a.json", images, [annotation(1, number) for number in range(25)])
+    stopped = world.run(max_error_share=0.3)
+    assert (status(stopped), world.bad()) == ("stopped", {})
+    assert status(world.run(max_error_share=0.3)) == "stopped"
+    world.coco("a.json", images, [annotation(number, number) for number in range(25)])
+    assert status(world.run(max_error_share=0.3)) == "done"
+    assert len(world.rows()) == 25

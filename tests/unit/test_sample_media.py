@@ -64,6 +64,21 @@ def test_the_folders_hold_what_the_report_says(sample: SampleReport) -> None:
             assert (truth["media_id"], len(truth["frames"])) == (file.sha256, file.frames)
 
 
+def test_the_truth_is_there_as_coco_has_it(sample: SampleReport) -> None:
+    content = json.loads((sample.folder / "annotations.json").read_text())
+    frames = {(i["visionlake"]["media_id"], i["visionlake"]["pts"]): i for i in content["images"]}
+    files = [file for file in sample.files if file.truth]
+    assert len(frames) == len(content["images"]) == sum(file.frames for file in files)
+    assert len({each["id"] for each in content["annotations"]}) == len(content["annotations"])
+    for file in files:
+        truth = truth_of(sample, file.path)
+        for pts, frame in truth["frames"].items():
+            image = frames[file.sha256, int(pts)]
+            own = [each for each in content["annotations"] if each["image_id"] == image["id"]]
+            assert [each["segmentation"] for each in own] == [thing["mask"] for thing in frame["objects"]]
+            assert [bool(each["iscrowd"]) for each in own] == [each["visibility"] < 0.5 for each in frame["objects"]]
+
+
 def test_truth_has_the_pts_of_the_file_and_its_pictures(sample: SampleReport) -> None:
     for file in sample.files:
         if file.kind != "video":
