@@ -11,9 +11,20 @@ TABLE = Table(
     columns=(
         Column(name="split_set", type="string", comment="section: [split_dataset.<split_set>]", nullable=False),
         *frames.TABLE.pick("media_id"),
-        Column(name="group_id", type="string", comment="what has to stay together; the same for all of a group"),
+        Column(name="group_id", type="string", comment="smallest media_id of those that have to stay together"),
         Column(name="split", type="string", comment="train, val, test, ..."),
         Column(name="frames", type="bigint", comment="frames of the media"),
+        Column(
+            name="near",
+            type="array<string>",
+            comment="other media with a frame that looks nearly the same as one of its frames",
+        ),
+        Column(
+            name="pins",
+            type="map<string, bigint>",
+            comment="Delta versions of the tables that the row was made of",
+            volatile=True,
+        ),
         *detections.TABLE.pick("run_id"),
     ),
     key=("split_set", "media_id"),

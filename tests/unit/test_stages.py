@@ -63,8 +63,8 @@ def stage(name: str, *, reads: tuple[str, ...] = (), writes: tuple[str, ...] = (
 
 def test_stages_are_the_public_modules_of_jobs() -> None:
     assert stage_names() == (
-        "detect_objects", "extract_frames", "fuse_labels", "import_annotations", "ingest_media", "report",
-        "segment_objects",
+        "detect_objects", "evaluate_labels", "export_dataset", "extract_frames", "fuse_labels", "import_annotations",
+        "ingest_media", "report", "segment_objects", "split_dataset",
     )  # fmt: skip
     assert all(stage_summary(name).endswith(".") for name in stage_names())
     assert all(load_stage(name).name == name for name in stage_names())

@@ -43,8 +43,8 @@ def test_names_are_unique_and_exist(table: Table):
 @every_table
 def test_key_columns_are_never_null_nor_volatile(table: Table):
     columns = {column.name: column for column in table.columns}
-    # Where it is not known which row went wrong, or who has annotated.
-    may_be_null = {("quarantine", "output_key"), ("annotations", "annotator")}
+    # Where it is not known which row went wrong, or who has annotated; what is said of all classes is of none.
+    may_be_null = {("quarantine", "output_key"), ("annotations", "annotator"), ("evaluations", "label")}
     assert table.key
     assert [n for n in table.key if columns[n].nullable and (table.name, n) not in may_be_null] == []
     assert [n for n in table.key if columns[n].volatile] == []
