@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +27,6 @@ QUALITY = {"brightness": (0.0, 255.0), "contrast": (0.0, 128.0), "sharpness": (0
 """Measures of a frame and the ranges that are shown; of sharpness its decimal logarithm."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What one model found: objects by label, by score (parts of 0 to 1) and by octaves of size (log2 of px)."""
-
-    model_id: str
-    frames: int
-    instances: int
-    labels: Mapping[str, int]
-    scores: Sequence[int]
-    octaves: Mapping[int, int]
-
-
 def newest_waves(lake: Lake) -> list[dict[str, Any]]:
     """The newest wave of each producer, in the order of their work."""
     from pyspark.sql import functions as F
@@ -50,6 +36,15 @@ def newest_waves(lake: Lake) -> list[dict[str, Any]]:
     rows = lake.table("waves").groupBy("stage", "producer").agg(F.max_by(F.struct("*"), "sequence").alias("wave"))
     found = [row["wave"].asDict(recursive=True) for row in rows.collect()]
     return sorted(found, key=lambda wave: (wave["started_at"], wave["wave_id"]))
+
+
+def key_of(text: str | None) -> dict[str, Any] | None:
+    """The frame that a key of the quarantine names (media/stream/pts, and maybe more), None where it names none."""
+    parts = (text or "").split("/")
+    try:
+        return {"media_id": parts[0], "stream_index": int(parts[1]), "pts": int(parts[2])}
+    except (IndexError, ValueError):
+        return None
 
 
 def quarantined(lake: Lake) -> list[dict[str, Any]]:
@@ -88,46 +83,6 @@ def gone_files(lake: Lake) -> int:
     return lake.table("sources").where("state <> 'present'").count() if lake.exists("sources") else 0
 
 
-def model_facts(lake: Lake) -> list[ModelFacts]:
-    """What each model found."""
-    from pyspark.sql import functions as F
-
-    if not lake.exists("detections"):
-        return []
-    size = F.expr("sqrt((x_max - x_min) * (y_max - y_min))")
-    grouped = (
-        lake.table("instances")
-        .groupBy(
-            "model_id",
-            "label",
-            F.least(F.floor(F.col("score") * BINS), F.lit(BINS - 1)).alias("score_bin"),
-            F.floor(F.log2(F.greatest(size, F.lit(1.0)))).alias("octave"),
-        )
-        .count()
-        .collect()
-    )
-    frames = lake.table("detections").groupBy("model_id").count().orderBy("model_id").collect()
-    found = []
-    for row in frames:
-        mine = [group for group in grouped if group["model_id"] == row["model_id"]]
-        labels, scores, octaves = Counter(), Counter(), Counter()
-        for group in mine:
-            labels[group["label"]] += group["count"]
-            scores[group["score_bin"]] += group["count"]
-            octaves[group["octave"]] += group["count"]
-        found.append(
-            ModelFacts(
-                model_id=row["model_id"],
-                frames=row["count"],
-                instances=labels.total(),
-                labels=dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
-                scores=[scores[place] for place in range(BINS)],
-                octaves=dict(sorted(octaves.items())),
-            )
-        )
-    return found
-
-
 def quality_counts(lake: Lake) -> dict[str, list[int]]:
     """Frames in equal parts of each measure's range; what lies outside counts in the outermost part."""
     from pyspark.sql import functions as F
@@ -162,14 +117,18 @@ def sheet_keys(lake: Lake, *, most: int) -> list[dict[str, Any]]:
 
 
 def frames_of_keys(
-    lake: Lake, keys: Sequence[Mapping[str, Any]], *, side_px: int, models: Sequence[str]
+    lake: Lake,
+    keys: Sequence[Mapping[str, Any]],
+    *,
+    side_px: int,
+    models: Sequence[str],
+    sources: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """These frames with a small picture, place and the labels of some models, in the order of their places.
+    """These frames with a small picture, place and the labels of some models and sources, in the order of their places.
 
-    Executors make the pictures small: few bytes reach the driver.
+    Executors make the pictures small: few bytes reach the driver. Whose labels they are is in `model_id`, also of
+    people; all are in pixels of the stored frame.
     """
-    from pyspark.sql import functions as F
-
     if not keys:
         return []
     rows = _of_keys(lake.table("frames"), keys)
@@ -180,10 +139,10 @@ def frames_of_keys(
     small = rows.mapInPandas(work, f"{_ddl(rows)}, thumb_width_px int, thumb_height_px int, why string")
     found = {tuple(row[name] for name in KEY): row.asDict() for row in small.collect()}
     labels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    if lake.exists("detections"):
-        labelled = lake.table("detections").where(F.col("model_id").isin(list(models)))
-        for row in _of_keys(labelled, keys).orderBy("model_id").collect():
-            labels.setdefault(tuple(row[name] for name in KEY), []).append(row.asDict(recursive=True))
+    for row in _labels_of_keys(lake, keys, models=models, sources=sources):
+        key = tuple(row[name] for name in KEY)
+        if key in found:
+            labels.setdefault(key, []).append(_scaled(row, found[key]))
     places = places_of(lake, sorted({row["media_id"] for row in keys}))
     ordered = sorted(found.items(), key=lambda item: (places.get(item[0][0]) or "", item[0]))
     return [
@@ -194,6 +153,34 @@ def frames_of_keys(
         }
         for key, frame in ordered
     ]
+
+
+def _labels_of_keys(
+    lake: Lake, keys: Sequence[Mapping[str, Any]], *, models: Sequence[str], sources: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of `detections` and of `annotations`, each with `model_id`, `instances`, and the size that these are in."""
+    from pyspark.sql import functions as F
+
+    found = []
+    for table, who, names, size in (
+        ("annotations", "source", sources, "full"), ("detections", "model_id", models, "frame"),
+    ):  # fmt: skip
+        if not names or not lake.exists(table):
+            continue
+        width, height = (F.col(f"{size}_{side}_px").alias(side) for side in ("width", "height"))
+        rows = _of_keys(lake.table(table).where(F.col(who).isin(list(names))), keys)
+        rows = rows.select(*KEY, F.col(who).alias("model_id"), "instances", width, height)
+        found += [row.asDict(recursive=True) for row in rows.orderBy("model_id").collect()]
+    return found
+
+
+def _scaled(row: dict[str, Any], frame: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, its boxes in pixels of the stored frame."""
+    x, y = (frame[f"{side}_px"] / row[side] if row[side] else 1.0 for side in ("width", "height"))
+    for instance in row["instances"] or () if (x, y) != (1.0, 1.0) else ():
+        box = instance["box"]
+        instance["box"] = {name: value * (x if name.startswith("x") else y) for name, value in box.items()}
+    return row
 
 
 def _ddl(rows: DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from visionlake.udfs.draw_boxes import COLOURS
 
 _MAX_BOXES = 100
+_MAX_OUTLINES, _OUTLINE_PX = 20, 160  # masks of a frame, and at which size they are outlined
 _MAX_NAMED = 10  # boxes of a frame: more names would cover each other
 _CELL_PX, _TEXT_PX = (340, 227), 12  # of a picture and of its labels, as a desktop shows them
 _DASHES = ("", "6 3", "2 2", "8 2 2 2")
@@ -61,6 +62,7 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
             size=(frame["width_px"], frame["height_px"]),
             font=font,
             is_named=place < _MAX_NAMED,
+            has_outline=place < _MAX_OUTLINES,
         )
         for row in frame["labels"]
         for place, instance in enumerate((row["instances"] or ())[:_MAX_BOXES])
@@ -76,6 +78,7 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
         "frame_height": frame["height_px"],
         "font": font,
         "boxes": boxes,
+        "id": f"{frame['media_id'][:12]}-{frame['stream_index']}-{frame['pts']}",
         "place": "/".join(frame["place"].rsplit("/", 2)[-2:]),
         "uri": frame["place"],
         "when": when,
@@ -91,7 +94,13 @@ def _found(instances: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _box(
-    instance: Mapping[str, Any], *, look: Look, size: tuple[int, int], font: int, is_named: bool
+    instance: Mapping[str, Any],
+    *,
+    look: Look,
+    size: tuple[int, int],
+    font: int,
+    is_named: bool,
+    has_outline: bool,
 ) -> dict[str, Any]:
     box = instance["box"]
     is_right = box["x_min"] > size[0] * 0.6
@@ -104,7 +113,33 @@ def _box(
         "text_x": round(box["x_max"] if is_right else box["x_min"], 2),
         "text_y": round(below if look.is_named_below else above, 2),
         "anchor": "end" if is_right else "start",
-        "text": f"{instance['label']} {instance['score']:.2f}" if is_named else "",
+        "text": _named(instance) if is_named else "",
+        "outline": _outline(instance, size) if has_outline else "",
         "colour": look.colour,
         "dashes": look.dashes,
     }
+
+
+def _named(instance: Mapping[str, Any]) -> str:
+    """Label and score; people give none."""
+    score = instance.get("score")
+    return f"{instance['label']}" if score is None else f"{instance['label']} {score:.2f}"
+
+
+def _outline(instance: Mapping[str, Any], size: tuple[int, int]) -> str:
+    """The mask as an SVG path in pixels of the frame, roughly; empty where there is none."""
+    from visionlake.udfs.mask_polygons import outline
+    from visionlake.udfs.resize_rle import resize_rle
+
+    mask = instance.get("mask")
+    if mask is None:
+        return ""
+    scale = max(1.0, max(size) / _OUTLINE_PX)
+    width, height = (max(1, round(side / scale)) for side in size)
+    rings = outline(resize_rle(mask, size=(height, width)))
+    across, down = size[0] / width, size[1] / height
+    paths = []
+    for ring in rings:
+        points = [f"{x * across:.0f} {y * down:.0f}" for x, y in zip(ring[::2], ring[1::2], strict=True)]
+        paths.append(f"M{' '.join(points)}Z")
+    return "".join(paths)

@@ -15,9 +15,14 @@ from visionlake import __version__
 from visionlake._text import clean
 from visionlake.expectations import declaration, declared_names
 from visionlake.expectations._table import Table
+from visionlake.jobs import _report_card as card
 from visionlake.jobs import _report_facts as facts
+from visionlake.jobs._label_names import is_model
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._report_diff import diff_section
+from visionlake.jobs._report_evaluations import evaluation_section, evaluations, worst_keys
+from visionlake.jobs._report_galleries import galleries, gallery_keys
+from visionlake.jobs._report_labels import label_section, model_facts, source_facts
 from visionlake.jobs._report_pictures import pictures_by_label
 from visionlake.jobs._side import side_by_side
 from visionlake.jobs._stage import Observed, Observer, Settings, setting
@@ -25,7 +30,8 @@ from visionlake.jobs._stage import Observed, Observer, Settings, setting
 PAGE = "report.html"
 _TEMPLATE = "report.html.jinja"
 _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
-_MAX_LABELS = 30
+_TEMPLATES = (_TEMPLATE, "report_labels.html.jinja", "report_macros.html.jinja")
+_MAX_QUARANTINED = 12
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
 _ITEMS = ("media", "frames", "quarantine")
 _QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
@@ -34,7 +40,28 @@ _QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
     "quality": facts.quality_counts,
     "totals": lambda lake: facts.counts(lake, _ITEMS),
     "gone": facts.gone_files,
+    "sources": source_facts,
+    "files": card.files,
+    "splits": card.splits,
+    "exports": card.exports,
+    "evaluations": evaluations,
 }
+_SECTIONS = (
+    ("card", "Data set", "card"),
+    ("stages", "Stages and gates", None),
+    ("quarantine", "Quarantine", None),
+    ("annotations", "Annotations", "said"),
+    ("labels", "Labels", "labels"),
+    ("evaluations", "Evaluation", "evaluations"),
+    ("splits", "Splits", "splits"),
+    ("exports", "Data sets handed over", "exports"),
+    ("agreement", "Agreement", "diff"),
+    ("classes", "Classes", "galleries"),
+    ("frames", "Frames", "pictures"),
+    ("quality", "Quality", "quality"),
+    ("versions", "Versions and models", None),
+)
+"""Ids, titles, and the value without which there is no such section."""
 _THREADS = 2  # for these: few answers are large, and what takes time is to plan them
 
 
@@ -42,11 +69,16 @@ class Config(Settings):
     """Settings of `[report]`."""
 
     title: str = setting("visionlake report", min_length=1, max_length=200, description="heading of the page")
-    max_pictures: int = setting(48, ge=0, le=500, description="frames that the page shows")
+    max_pictures: int = setting(
+        48, ge=0, le=500, description="frames that the page shows, besides those of classes and problems; 0: no picture"
+    )
     diff_labels: tuple[str, str] | None = setting(
         None, description="two models, sections or model ids: a section of the page compares what they found"
     )
-    max_worst: int = setting(12, ge=0, le=200, description="frames shown on which these agree least")
+    max_per_class: int = setting(4, ge=0, le=50, description="frames that the gallery of a class shows")
+    max_worst: int = setting(
+        12, ge=0, le=200, description="frames shown on which these agree least, or a model with the truth"
+    )
     picture_side_px: int = setting(480, ge=64, le=2048, description="longer side of a shown frame")
 
 
@@ -66,14 +98,17 @@ def page(lake: Lake, config: Config, models: Sequence[str], *, state: str) -> st
 
     Labels of other producers than `models` are told of as earlier ones; if none of `models` has any, all are shown.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import DictLoader, Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True)
-    return environment.from_string(_template()).render(_values(lake, config, models), state=state)
+    environment = Environment(
+        loader=DictLoader(_templates()), autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True
+    )
+    return environment.get_template(_TEMPLATE).render(_values(lake, config, models), state=state)
 
 
-def _template() -> str:
-    return files("visionlake.jobs").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+def _templates() -> dict[str, str]:
+    folder = files("visionlake.jobs")
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in _TEMPLATES}
 
 
 def _shown(value: Any) -> Any:
@@ -84,7 +119,7 @@ def _shown(value: Any) -> Any:
 def _state(lake: Lake, config: Config, models: Sequence[str]) -> str:
     """Digest of all that the page is a function of."""
     heads = {name: lake.head(name) for name in _tables(lake)}
-    parts = [heads, config.model_dump(mode="json"), __version__, _template(), sorted(models)]
+    parts = [heads, config.model_dump(mode="json"), __version__, _templates(), sorted(models)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,8 +133,8 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
     waves, totals, shown = found["waves"], found["totals"], found["shown"]
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
-    is_past = [bool(models) and wave["producer"] not in (wave["stage"], *models) for wave in waves]
-    return {
+    is_past = [bool(models) and is_model(wave["producer"]) and wave["producer"] not in models for wave in waves]
+    values = {
         "title": config.title,
         "lake": lake.uri,
         "version": __version__,
@@ -107,26 +142,54 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "totals": [(name, f"{n:,}") for name, n in totals.items()]
         + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
         "gone": found["gone"],
-        "sections": _sections(
-            has_labels=bool(shown),
-            has_diff=found["diff"] is not None,
-            has_frames=bool(found["pictures"]),
-            has_quality=bool(found["quality"]),
-        ),
+        "card": found["files"],
+        "said": [label_section(source, f"said{place}") for place, source in enumerate(found["sources"])],
         "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
         "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
         "quarantine": found["quarantine"],
-        "labels": found["labels"],
+        "labels": [label_section(model, f"found{place}") for place, model in enumerate(shown)],
         "past_labels": [
-            {"model_id": m.model_id, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"}
+            {"model_id": m.name, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"}
             for m in found["models"]
             if m not in shown
         ],
         "diff": found["diff"],
-        "pictures": pictures_by_label(found["pictures"]),
+        "splits": found["splits"],
+        "exports": found["exports"],
         "frame_count": f"{totals.get('frames', 0):,}",
         "quality": _quality(found["quality"]),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
+    } | _pictured(found, config)
+    return values | {"sections": [(name, title) for name, title, key in _SECTIONS if key is None or values[key]]}
+
+
+def _pictured(found: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """What the page shows by frames."""
+    frames: Mapping[tuple[Any, ...], Any] = {tuple(each[name] for name in facts.KEY): each for each in found["frames"]}
+    ids = [model.name for model in found["shown"]]
+    chosen = {tuple(key[name] for name in facts.KEY) for key in found["sheet"]}
+    sheet = [
+        {**each, "labels": [row for row in each["labels"] if row["model_id"] in ids]}
+        for key, each in frames.items()
+        if key in chosen
+    ]
+    made = galleries(found["galleries"], frames)
+    links = {gallery["label"]: gallery["id"] for gallery in made}
+    results = [
+        evaluation_section(result, frames, place=place, most=config.max_worst, links=links)
+        for place, result in enumerate(found["evaluations"])
+    ]
+    bad = [(row, frames.get(tuple(row["frame"].values()))) for row in _bad_frames(found["quarantine"])]
+    shown = [({**frame, "labels": []}, row) for row, frame in bad if frame is not None]
+    quarantined = pictures_by_label([frame for frame, _ in shown])
+    for picture, (_, row) in zip(quarantined, shown, strict=True):
+        picture["note"] = f"{row['stage']}: {row['reason']}"
+    return {
+        "pictures": pictures_by_label(sheet),
+        "galleries": made,
+        "links": links,
+        "evaluations": results,
+        "quarantined": quarantined,
     }
 
 
@@ -135,30 +198,43 @@ def _ask(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
     with side_by_side(lake.spark, threads=_THREADS) as start:
         asked = {name: start(ask, lake) for name, ask in _QUESTIONS.items()}
         asked["diff"] = start(_diff, lake, config)
-        keys = start(facts.sheet_keys, lake, most=config.max_pictures)
-        found = facts.model_facts(lake)
-        shown = [model for model in found if model.model_id in models] or found
-        ids = [model.model_id for model in shown]
-        pictures = facts.frames_of_keys(lake, keys.result(), side_px=config.picture_side_px, models=ids)
-        labels = [_model(model, place) for place, model in enumerate(shown)]
-    answers = {name: answer.result() for name, answer in asked.items()}
-    return {**answers, "models": found, "shown": shown, "labels": labels, "pictures": pictures}
+        asked["sheet"] = start(facts.sheet_keys, lake, most=config.max_pictures)
+        found = model_facts(lake)
+        shown = [model for model in found if model.name in models] or found
+        ids, sources = [model.name for model in shown], [source.name for source in asked["sources"].result()]
+        asked["galleries"] = start(gallery_keys, lake, models=ids, sources=sources, most=config.max_per_class)
+        answers = {name: answer.result() for name, answer in asked.items()}
+        keys = [
+            *answers["sheet"],
+            *(key for gallery in answers["galleries"].values() for key in gallery),
+            *worst_keys(answers["evaluations"], most=config.max_worst),
+            *(row["frame"] for row in _bad_frames(answers["quarantine"])),
+        ]
+        once = list({tuple(key.values()): key for key in keys}.values()) if config.max_pictures else []
+        who = {"models": _with_evaluated(ids, answers["evaluations"]), "sources": sources}
+        frames = facts.frames_of_keys(lake, once, side_px=config.picture_side_px, **who)
+    return {**answers, "models": found, "shown": shown, "frames": frames}
+
+
+def _with_evaluated(ids: Sequence[str], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({*ids, *(each["model_id"] for each in results)})
+
+
+def _bad_frames(quarantine: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Examples of the quarantine that name a frame."""
+    found = [
+        {"stage": row["stage"], "reason": row["reason"], "frame": key}
+        for row in quarantine
+        for example in row["examples"]
+        if (key := facts.key_of(example["key"])) is not None
+    ]
+    return found[:_MAX_QUARANTINED]
 
 
 def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:
     if not config.diff_labels:
         return None
     return diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
-
-
-def _sections(*, has_labels: bool, has_diff: bool, has_frames: bool, has_quality: bool) -> list[tuple[str, str]]:
-    found = [("stages", "Stages and gates"), ("quarantine", "Quarantine")]
-    found += (
-        [("labels", "Labels")] * has_labels
-        + [("agreement", "Agreement")] * has_diff
-        + [("frames", "Frames")] * has_frames
-    )
-    return [*found, *[("quality", "Quality")] * has_quality, ("versions", "Versions and models")]
 
 
 def _stage(wave: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,37 +254,6 @@ def _stage(wave: Mapping[str, Any]) -> dict[str, Any]:
         "decided": decided,
         "checks": checks,
         "settings": [(name, json.dumps(value)) for name, value in json.loads(wave["config"] or "{}").items()],
-    }
-
-
-def _model(model: facts.ModelFacts, place: int) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    from visionlake.udfs.plots import bar_plot, histogram
-
-    shown = list(model.labels.items())[:_MAX_LABELS]
-    more = f", the {_MAX_LABELS} most frequent of {len(model.labels)}" if len(model.labels) > _MAX_LABELS else ""
-    octaves = range(min(model.octaves, default=0), max(model.octaves, default=-1) + 1)
-    plots = [
-        (
-            "objects by label" + more,
-            bar_plot([clean(n) for n, _ in shown], [c for _, c in shown], name=f"label{place}"),
-        ),
-        ("scores", histogram(model.scores, low=0, high=1, unit="score", name=f"score{place}")),
-        (
-            "sizes (square root of the area)",
-            bar_plot(
-                [f"{2**o:,} to {2 ** (o + 1):,} px" for o in octaves],
-                [model.octaves.get(o, 0) for o in octaves],
-                name=f"size{place}",
-            ),
-        ),
-    ]
-    return {
-        "model_id": model.model_id,
-        "frames": f"{model.frames:,}",
-        "instances": f"{model.instances:,}",
-        "plots": [{"title": title, "svg": Markup(svg)} for title, svg in plots] if model.instances else [],
     }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TEXT, _BARS = "#010101", "#020202"  # of the plot; the page's own take their place
+_LINES = ("#d97706", "#16a34a", "#db2777", "#7c3aed", "#0891b2", "#a16207")  # seen on light and on dark
 _WIDTH_IN, _HEIGHT_IN = 4.6, 2.3
 _ROW_IN = 0.24
 
@@ -47,6 +48,32 @@ def histogram(counts: Sequence[int], *, low: float, high: float, unit: str, name
         axes.spines[["top", "right"]].set_visible(False)
 
     return _svg(draw, name, height_in=_HEIGHT_IN)
+
+
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str, name: str, has_diagonal: bool = False
+) -> str:
+    """Lines through points (x, y) from 0 to 1, of which the first is in front. `name` tells the plots of a page apart.
+
+    With `has_diagonal` a thin line shows where both are equal.
+    """
+
+    def draw(axes: Axes) -> None:
+        if has_diagonal:
+            axes.plot((0, 1), (0, 1), color=_TEXT, linewidth=0.6, linestyle=":")
+        for place, (word, points) in reversed([*enumerate(lines.items())]):
+            colour = _BARS if place == 0 else _LINES[(place - 1) % len(_LINES)]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=2.2 if place == 0 else 1.3,
+                      marker="o" if has_diagonal else None, markersize=3, label=_short(word))  # fmt: skip
+        axes.set_xlim(0, 1.01)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(lines) > 1:
+            axes.legend(loc="lower left", frameon=False, fontsize=8, reverse=True)
+
+    return _svg(draw, name, height_in=1.3 * _HEIGHT_IN)
 
 
 def _svg(draw: Callable[[Axes], None], name: str, *, height_in: float) -> str:

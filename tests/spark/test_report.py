@@ -12,13 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lake_by_hand import LakeByHand
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from visionlake.jobs._config import load_pipeline
 from visionlake.jobs._pipeline import run
 from visionlake.jobs.report import Config, observe
+from visionlake.udfs.rle import encode_mask
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -37,6 +40,90 @@ def hostile(port: int) -> list[str]:
 class World(LakeByHand):
     """A lake with its report."""
 
+    def fill_whole(self, *names: str) -> None:
+        """What tells of the first frame of `fill`, and of the tables as a whole, under these names."""
+        first, last = names[0], names[-1]
+        key = {"media_id": f"{0:064x}", "stream_index": 0, "pts": 512}
+        self.put("media", {"media_id": key["media_id"], "kind": "video"})
+        licensed = self.lake.table("sources").withColumn("licence", F.lit("CC-BY-4.0" if first == last else last))
+        licensed.write.format("delta").mode("overwrite").option("mergeSchema", "true").save(self.lake.path("sources"))
+        pixels = np.zeros((96, 128), bool)
+        pixels[10:60, 8:80] = True
+        box = {"x_min": 8.0, "y_min": 10.0, "x_max": 80.0, "y_max": 60.0}
+        thing = {"label_id": 0, "label": first, "box": box, "iscrowd": False, "mask": dict(encode_mask(pixels))}
+        self.put(
+            "annotations",
+            {
+                **key,
+                "source": last,
+                "annotator": first,
+                "full_width_px": 128,
+                "full_height_px": 96,
+                "instances": [thing],
+            },
+        )
+        self.put(
+            "quarantine",
+            {
+                "stage": "detect_objects",
+                "producer": first,
+                "input_key": key["media_id"],
+                "output_key": f"{key['media_id']}/0/512",
+                "reason": last,
+                "message": first,
+            },
+        )
+        result = {
+            "evaluation": last,
+            "model_id": f"{first}@1:00",
+            "kind": "bbox",
+            "truth": last,
+            "frames": 1,
+            "truths": 2,
+            "found": 2,
+            "ap": 0.625,
+            "score_threshold": 0.3,
+            "pins": {"frames": 3},
+        }
+        curve = [{"recall": n / 100, "precision": 1.0 if n < 60 else None, "score": 0.5} for n in range(101)]
+        points = [{"score": 0.4, "precision": 0.5, "count": 2}, {"score": 0.8, "precision": 0.9, "count": 2}]
+        pairs = [{"truth": first, "found": None, "count": 3}, {"truth": first, "found": last, "count": 4}]
+        self.put(
+            "evaluations",
+            {
+                **result,
+                "label": None,
+                "calibration": points,
+                "confusion": pairs,
+                "errors": [{"error": "missed", "count": 3, "ap50_lost": 0.1}],
+                "worst": [{**key, "missed": 1, "extra": 1, "swapped": 0}],
+            },
+            {**result, "label": first, "curve": curve},
+        )
+        self.put(
+            "splits",
+            {
+                "split_set": last,
+                "media_id": key["media_id"],
+                "group_id": first,
+                "split": first,
+                "frames": 1,
+                "near": [],
+            },
+        )
+        self.put(
+            "exports",
+            {
+                "export": first,
+                "uri": "file:///out/abc",
+                "format": "coco",
+                "frames": 1,
+                "objects": 1,
+                "splits": [{"split": last, "frames": 1, "objects": 1}],
+                "pins": {"frames": 3},
+            },
+        )
+
     def report(self, **settings: Any) -> str:
         seen = observe(self.lake, Config(**settings))
         return Path(seen.uri).read_text(encoding="utf-8")
@@ -49,7 +136,7 @@ def world(tmp_path: Path, spark: SparkSession) -> World:
 
 def test_it_says_what_the_tables_hold(world: World) -> None:
     world.fill("file:///media/one.mp4", "file:///media/two%20%C3%BC.mp4")
-    page = world.report(title="Night shift")
+    page = world.report(title="Night shift", max_per_class=0)
     assert "<h1>Night shift</h1>" in page
     assert page.count('<figure class="picture">') == 2 and page.count("data:image/jpeg;base64,") == 2
     assert "media/two ü.mp4" in page and "0.500 s, stream 0, pts 512" in page
@@ -61,6 +148,28 @@ def test_it_says_what_the_tables_hold(world: World) -> None:
 def test_an_empty_lake_has_a_page_too(world: World) -> None:
     page = world.report()
     assert "Nothing has run yet." in page and '<section id="frames">' not in page
+
+
+def test_it_tells_of_people_evaluations_splits_and_data_sets(world: World) -> None:
+    world.fill("file:///media/one.mp4")
+    world.fill_whole("file:///media/one.mp4")
+    page = world.report()
+    order = ["card", "stages", "quarantine", "annotations", "labels", "evaluations", "splits", "exports", "classes"]
+    assert re.findall(r'<section id="(\w+)">', page)[: len(order)] == order
+    assert re.findall(r'href="#(\w+)">', page)[: len(order) + 1] == ["content", *order], "all of them are linked"
+    assert '<td class="n">1,000</td>' not in page and "CC-BY-4.0 (1)" in page
+    assert page.count('<path d="M') >= 3, "masks are outlined where people drew them"
+    assert re.search(r'<rect x="4.0" y="5.0" width="36.0" height="25.0" stroke="[^"]+"/>', page), (
+        "at half the full size"
+    )
+    assert "0.625" in page and "missed" in page and "background" in page
+    assert re.search(r'href="#class-0">file:///media/one.mp4</a>', page), "classes link to their galleries"
+    for section in ("frame", "class-0", "evaluation-0", "quarantined"):
+        assert page.count(f'<div class="pixels" id="{section}-') == 1
+    assert "data:image" not in world.report(max_pictures=0)
+    ids = re.findall(r' id="([^"]+)"', page)
+    links = re.findall(r'href="#([^"]+)"', page)
+    assert len(ids) == len({*ids}) and {*links} <= {*ids}
 
 
 @pytest.mark.long
@@ -78,7 +187,7 @@ def test_it_is_written_anew_only_where_something_changed(world: World) -> None:
 @pytest.mark.long
 def test_pictures_are_bounded_and_come_from_all_media(world: World) -> None:
     world.fill(*(f"file:///{name}.mp4" for name in "abcde"))
-    page = world.report(max_pictures=3)
+    page = world.report(max_pictures=3, max_per_class=0)
     assert page.count('<figure class="picture">') == 3 and "3 of 5 frames" in page
     assert "data:image" not in world.report(max_pictures=0)
 
@@ -139,6 +248,7 @@ def test_hostile_names_do_nothing_in_a_browser(world: World, server: Counting, t
     port = server.server_address[1]
     names = hostile(port)
     world.fill(*names)
+    world.fill_whole(*names)
     page = world.report(title=names[0])
     assert "\u202e" not in page and "\\u202e" in page and "\x1b" not in page
     done = subprocess.run(

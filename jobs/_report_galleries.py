@@ -1,0 +1,71 @@
+"""Some frames of each class: which ones, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from visionlake.expectations import frames
+
+from ._lake import Lake
+from ._report_pictures import Look, picture
+
+KEY = frames.TABLE.key
+_MAX_CLASSES = 12
+_COLOURS = ("#ffb000", "#4ea1ff")  # of people, of models
+_DASHES = ("", "6 3")
+
+
+def gallery_keys(
+    lake: Lake, *, models: Sequence[str], sources: Sequence[str], most: int
+) -> dict[str, list[dict[str, Any]]]:
+    """For each of the most frequent classes some frames that have it, the same ones for the same tables."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    parts = []
+    for table, who, names in (("annotations", "source", sources), ("detections", "model_id", models)):
+        if names and lake.exists(table):
+            rows = lake.table(table).where(F.col(who).isin(list(names)))
+            parts.append(rows.select(*KEY, F.explode(F.array_distinct("instances.label")).alias("label")))
+    if not parts or not most or not lake.exists("frames"):
+        return {}
+    seen = reduce(lambda one, other: one.unionByName(other), parts).distinct()
+    # People may have annotated frames that were not extracted.
+    seen = seen.join(lake.table("frames").select(*KEY), list(KEY), "left_semi")
+    # Frames of a media lie apart, so that a gallery does not show the same scene again and again.
+    drawn = F.xxhash64("label", *KEY)
+    turn = F.row_number().over(Window.partitionBy("label", "media_id").orderBy(drawn))
+    in_turn = seen.withColumn("_turn", turn)
+    by_label = Window.partitionBy("label")
+    place = F.row_number().over(by_label.orderBy("_turn", drawn))
+    placed = in_turn.withColumns({"_place": place, "_count": F.count("*").over(by_label)})
+    rank = F.dense_rank().over(Window.orderBy(F.desc("_count"), "label"))
+    rows = placed.where(F.col("_place") <= most).withColumn("_rank", rank).where(F.col("_rank") <= _MAX_CLASSES)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.orderBy("_rank", "_place").collect():
+        found.setdefault(row["label"], []).append({name: row[name] for name in KEY})
+    return found
+
+
+def galleries(
+    keys: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[tuple[Any, ...], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The galleries of the page: each class with its pictures, on which only objects of it are drawn."""
+    made = []
+    for place, (label, wanted) in enumerate(keys.items()):
+        pictures = []
+        for key in wanted:
+            frame = found.get(tuple(key[name] for name in KEY))
+            if frame is not None:
+                only = [{**row, "instances": [i for i in row["instances"] or () if i["label"] == label]}
+                        for row in frame["labels"]]  # fmt: skip
+                pictures.append(picture({**frame, "labels": [row for row in only if row["instances"]]}, _style))
+        made.append({"id": f"class-{place}", "label": label, "pictures": pictures})
+    return [gallery for gallery in made if gallery["pictures"]]
+
+
+def _style(who: str, label: str) -> Look:
+    is_model = "@" in who
+    return Look(_COLOURS[is_model], _DASHES[is_model], is_named_below=is_model)
