@@ -128,8 +128,8 @@ def boxes_of(instances: Sequence[Mapping[str, Any]], *, scale: tuple[float, floa
 
 def masks_of(instances: Sequence[Mapping[str, Any]], *, size: tuple[int, int]) -> Side:
     """Masks, brought to a `size` (height, width) in pixels."""
-    shapes = [resize_rle(each["mask"], size=size) for each in instances]
-    areas = coco_mask.area(shapes).astype(np.float64) if shapes else np.zeros(0)
+    shapes: Any = [resize_rle(each["mask"], size=size) for each in instances]
+    areas = np.asarray(coco_mask.area(shapes), np.float64) if shapes else np.zeros(0)
     return _side(instances, shapes, areas)
 
 

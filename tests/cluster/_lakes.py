@@ -49,7 +49,8 @@ class Project:
         path = self.folder / f"{lake}.toml"
         path.write_text(
             f'lake = "{lake}"\n[mlflow]\nenabled = false\n'
-            f'[ingest_media]\ninputs = ["{self.media.name}"]\nmin_age_s = 0.0\n[extract_frames]\n{self._extract}'
+            f'[ingest_media]\ninputs = ["{self.media.name}"]\nmin_age_s = 0.0\n[extract_frames]\n'
+            + self._extract.replace("LAKE", lake)
         )
         return path
 

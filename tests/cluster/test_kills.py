@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster._lakes import DETECT, STAGES, Driver, Project, command, contents, published, staged
+from cluster._lakes import DETECT, STAGES, Driver, Project, command, contents, published, rows, staged
 
 import visionlake
 from visionlake.jobs._results import Reporter
@@ -57,6 +57,26 @@ result = visionlake.run(pipeline, spark=spark, only=stages.split(), reporter=Kil
 print(result, file=sys.stderr)
 sys.exit(result.exit_code)
 """
+
+
+WHOLE = (
+    DETECT
+    + """
+[import_annotations.truth]
+format = "coco"
+inputs = ["labels"]
+[split_dataset.main]
+shares = { train = 0.6, test = 0.4 }
+stratify = "truth"
+[evaluate_labels.all]
+truth = "truth"
+[export_dataset.coco]
+format = "coco"
+to = "out/LAKE"
+labels = ["truth"]
+split_set = "main"
+"""
+)
 
 
 class Lakes(Project):
@@ -158,3 +178,53 @@ def test_kills_at_every_step_of_every_stage(tmp_path: Path, spark: SparkSession,
     assert sum(len(row[-1]) for row in contents(lakes.lake)["detections"]) > 20
     for stage, waves in begun.items():  # what was staged is published as it was
         assert waves <= {*published(lakes.lake)[stage]}
+
+
+def test_kills_of_stages_that_tell_of_whole_tables(tmp_path: Path, spark: SparkSession, drivers: list[Driver]) -> None:
+    lakes = Lakes(tmp_path, spark, more=WHOLE)
+    (tmp_path / "labels").mkdir()
+    moments = [
+        ("import_annotations.truth", "staged"), ("split_dataset.main", "table"), ("evaluate_labels.all", "judged"),
+        ("export_dataset.coco", "staged"), ("export_dataset.coco", "progress"),
+    ]  # fmt: skip
+    for number, (stage, step) in enumerate(moments):
+        lakes.add_sample(number)
+        (tmp_path / f"sample{number}" / "annotations.json").rename(tmp_path / "labels" / f"{number}.json")
+        before = ["ingest_media", "extract_frames", "detect_objects", "import_annotations", "split_dataset",
+                  "evaluate_labels", "export_dataset"]  # fmt: skip
+        name = stage.partition(".")[0]
+        lakes.run(lakes.lake, *before[: before.index(name)])
+        drivers.append(lakes.driver(stage, step, stages=name))
+        assert drivers[-1].wait() == -signal.SIGKILL, drivers[-1].complaint
+        if name == "export_dataset":  # what is there is not taken for whole
+            told = {row["uri"].removeprefix("file://") for row in rows(lakes.lake, "exports")}
+            assert not any((Path(uri) / "_SUCCESS").exists() for uri in told)
+    lakes.run(lakes.lake)
+    lakes.run(lakes.undisturbed)
+    lakes.assert_equal()
+    for table in ("annotations", "splits", "evaluations", "exports", "export_files"):
+        mine, others = (told_by(lake, table) for lake in (lakes.lake, lakes.undisturbed))
+        assert mine == others and mine, table
+    assert exported(lakes.lake) == exported(lakes.undisturbed)
+
+
+def told_by(lake: Path, table: str) -> list[str]:
+    """Rows without what differs from lake to lake: versions, folders, runs, and the last bits of a model's figures."""
+    wanted = {
+        "annotations": ("media_id", "stream_index", "pts", "source", "image_name", "instances"),
+        "splits": ("split_set", "media_id", "group_id", "split", "frames", "near"),
+        "evaluations": ("evaluation", "model_id", "kind", "label", "frames", "truths", "crowds"),
+        "exports": ("export", "format", "task", "splits", "classes", "frames", "objects", "labelled_by"),
+        "export_files": ("export", "path", "size_bytes", "sha256"),
+    }[table]
+    return sorted(repr([row[name] for name in wanted]) for row in rows(lake, table))
+
+
+def exported(lake: Path) -> dict[str, bytes]:
+    """The files of a whole data set, without the manifest, which names versions."""
+    [row] = rows(lake, "exports")
+    folder = Path(row["uri"].removeprefix("file://"))
+    assert (folder / "_SUCCESS").exists() and (folder / "manifest.json").exists()
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert not [path for path in found if path.endswith(".partial")]
+    return {path: data for path, data in found.items() if path != "manifest.json"}

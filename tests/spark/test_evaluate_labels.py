@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lake_by_hand import LakeByHand
 from pyspark.sql import Row, SparkSession
@@ -14,6 +15,7 @@ from visionlake.errors import ConfigError
 from visionlake.jobs._config import load_pipeline
 from visionlake.jobs._pipeline import run
 from visionlake.jobs._results import RunResult
+from visionlake.udfs.rle import encode_mask
 
 MODEL = "nano@1:00"
 EDGES = ("x_min", "y_min", "x_max", "y_max")
@@ -146,6 +148,45 @@ def test_splits_and_annotators_choose_what_counts(world: World) -> None:
     assert world.rows()[None]["splits"] == ["test"]
     world.run(split_set="main")  # of two annotators the first by name
     assert (world.rows()[None]["frames"], world.rows()[None]["ap"]) == (1, 0.0)
+
+
+def stripe(first: int, last: int) -> dict[str, Any]:
+    """A mask of the columns from first to before last, of a frame of 200 x 100 px."""
+    pixels = np.zeros((100, 200), bool)
+    pixels[:, first:last] = True
+    return dict(encode_mask(pixels))
+
+
+def test_classes_of_pixels_are_compared_by_their_overlap(world: World) -> None:
+    key = {"stream_index": 0, "pts": 0}
+    truth = [
+        ("a", [("sky", 0, 100, False), ("road", 100, 150, False), ("road", 150, 180, False)]),
+        ("b", [("sky", 0, 50, False), ("crowd", 50, 100, True)]),
+    ]
+    seen = {"a": [("sky", 0, 80), ("road", 80, 180)], "b": [("sky", 0, 100), ("tree", 150, 160)]}
+    for name, shapes in truth:
+        instances = [
+            {"label_id": 0, "label": label, "box": box(10), "iscrowd": iscrowd, "mask": stripe(first, last)}
+            for label, first, last, iscrowd in shapes
+        ]
+        size = {"full_width_px": 200, "full_height_px": 100}
+        world.put("annotations", {**key, **size, "media_id": name * 64, "source": "people", "instances": instances})
+        regions = [
+            {"label_id": place, "label": label, "area_px": 100 * (last - first), "mask": stripe(first, last)}
+            for place, (label, first, last) in enumerate(seen[name])
+        ]
+        own = {"model_id": MODEL, "frame_width_px": 200, "frame_height_px": 100, "regions": regions}
+        world.put("semantic_masks", {**key, "media_id": name * 64, **own})
+    result = world.run(kinds=["semantic"], min_ap=0.3)
+    assert status(result) == "done"
+    rows = {row["label"]: row for row in world.lake.table("evaluations").collect()}
+    # What lies under a crowd counts for nothing: in b the sky is seen in 0 to 100, of which 50 to 100 are crowd.
+    expected = {"sky": (80 + 50) / (100 + 50), "road": 80 / 100, "tree": 0.0}
+    assert {label: row["iou"] for label, row in rows.items() if label} == pytest.approx(expected)
+    assert rows[None]["iou"] == pytest.approx(sum(expected.values()) / 3)
+    assert (rows[None]["kind"], rows[None]["frames"], rows[None]["ap"]) == ("semantic", 2, None)
+    assert result.stages[-1].figures["nano semantic iou"] == pytest.approx(sum(expected.values()) / 3)
+    assert status(world.run(kinds=["semantic"], min_ap=0.9)) == "nothing_new", "a gate alone makes nothing due"
 
 
 def test_names_have_to_mean_sections_that_label(world: World) -> None:

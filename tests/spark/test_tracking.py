@@ -84,7 +84,8 @@ def test_a_local_lake_holds_its_own_record(tmp_path, capfd, monkeypatch):
     lake = tmp_path / "Läke 1"
     monkeypatch.chdir(tmp_path)
     environment, level = dict(os.environ), logging.getLogger("urllib3").level
-    notes = tracked(lake, [record(1), record(2, status="stopped", share=0.372)])
+    told = {"figures": {"nano+1 bbox ap": 0.25, "frames": 7}}
+    notes = tracked(lake, [record(1), record(2, status="stopped", share=0.372) | told])
     assert notes == []
     assert sorted(path.name for path in lake.iterdir()) == ["mlartifacts", "mlflow.db"]
     assert [path.name for path in tmp_path.iterdir()] == [lake.name], "nothing in the working directory"
@@ -100,6 +101,7 @@ def test_a_local_lake_holds_its_own_record(tmp_path, capfd, monkeypatch):
     shares = client.get_metric_history(run.info.run_id, "check.black_share")
     assert [(m.step, m.value) for m in shares] == [(1, 0.1), (2, 0.372)]
     last = {"rows_in": 4, "rows_published": 40, "rows_quarantined": 1, "seconds": 2.5, "checks_not_passed": 1}
+    last |= {"nano_1 bbox ap": 0.25, "frames": 7}
     assert last.items() <= run.data.metrics.items()
     seen = {
         (tags["mlflow.data.context"], tags["table"], tags["version"])

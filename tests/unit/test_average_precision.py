@@ -23,7 +23,7 @@ EDGES = ("x_min", "y_min", "x_max", "y_max")
 WIDTH, HEIGHT = 200, 160
 
 
-def ellipse(box: list[float]) -> dict[str, Any]:
+def ellipse(box: list[float]) -> Any:
     rows, columns = np.ogrid[:HEIGHT, :WIDTH]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     a, b = max((box[2] - box[0]) / 2, 1), max((box[3] - box[1]) / 2, 1)
@@ -33,7 +33,7 @@ def ellipse(box: list[float]) -> dict[str, Any]:
 def thing(label: str, box: Any, *, score: float | None = None, **more: Any) -> dict[str, Any]:
     box = [float(edge) for edge in box]
     mask = ellipse(box)
-    each = {"label": label, "score": score, "box": dict(zip(EDGES, box, strict=True)), "mask": mask,
+    each: dict[str, Any] = {"label": label, "score": score, "box": dict(zip(EDGES, box, strict=True)), "mask": mask,
             "area_px": int(coco_mask.area(mask))}  # fmt: skip
     return each if score is not None else {"area": None, "iscrowd": False, **each, **more}
 
@@ -87,7 +87,7 @@ def evaluate(frames: list[dict[str, Any]], kind: Any = "bbox", **options: Any) -
     return average_all(parts)
 
 
-def by_pycocotools(frames: list[dict[str, Any]], kind: str, labels: tuple[str, ...] = LABELS) -> list[float | None]:
+def by_pycocotools(frames: list[dict[str, Any]], kind: Any, labels: tuple[str, ...] = LABELS) -> list[float | None]:
     """The twelve numbers of COCO's summary."""
     ids = {label: place + 1 for place, label in enumerate(LABELS)}
     annotations, results = [], []
@@ -105,7 +105,7 @@ def by_pycocotools(frames: list[dict[str, Any]], kind: str, labels: tuple[str, .
             shape = {"segmentation": one["mask"]} if kind == "segm" else {
                 "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}  # fmt: skip
             results.append(result | shape)
-    truth = COCO()
+    truth: Any = COCO()
     truth.dataset = {
         "images": [{"id": k, "width": WIDTH, "height": HEIGHT} for k, _ in enumerate(frames)],
         "annotations": annotations, "categories": [{"id": ids[label], "name": label} for label in labels],
