@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -217,9 +218,10 @@ class _Model:
         if self._detector is None:
             key = (os.getpid(), self._id, self._options)  # weights may change under one path
             if key not in _kept:
-                _kept.clear()
+                _let_go()
                 with self._limited(LOAD_LIMIT_S, advice="mend the model"):
                     _kept[key] = self._load()
+                gc.freeze()  # Spark collects after each task, and would walk over all that the model brought along
             self._detector = _kept[key]
         return self._detector
 
@@ -244,12 +246,20 @@ _kept: dict[tuple[int, str, DetectOptions], Detector] = {}
 _threads: dict[int, Watched] = {}  # by process
 
 
+def _let_go() -> None:
+    """Let go of the model that there is."""
+    if _kept:
+        _kept.clear()
+        gc.unfreeze()  # else what refers to itself would stay for ever
+        gc.collect()
+
+
 def _forget() -> None:
     """Let go of the model that there is, and of its thread, which ends once it has nothing to do."""
     for thread in _threads.values():
         thread.close()
     _threads.clear()
-    _kept.clear()
+    _let_go()
 
 
 def _evaluated(model: _Model, waiting: Sequence[_Waiting[Key]]) -> list[tuple[Key, dict[str, Any]]]:
