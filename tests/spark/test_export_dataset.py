@@ -132,11 +132,13 @@ def test_the_same_versions_give_the_same_bytes(world: World) -> None:
     assert status(world.run(shard_frames=2)) == "done"
     assert world.set() != first
     assert len(world.coco()["images"]) == 4
-    world.lake.spark.conf.set("spark.sql.shuffle.partitions", "5")
+    name = "spark.sql.shuffle.partitions"
+    partitions = world.lake.spark.conf.get(name)
+    world.lake.spark.conf.set(name, "5")
     try:
         assert status(world.run(shard_frames=2, versions=pins)) == "done"
     finally:
-        world.lake.spark.conf.unset("spark.sql.shuffle.partitions")
+        world.lake.spark.conf.set(name, str(partitions))
     assert world.set() == first
     assert digests(first) == before
 
