@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 KEY = frames.TABLE.key
 EXAMPLES = 3
 BINS = 20
+_MEDIA_ID = re.compile(r"[0-9a-f]{64}")
+_SIZES = 8
 _MAX_PIXELS = 178_956_970  # beyond it Pillow refuses, too
 QUALITY = {"brightness": (0.0, 255.0), "contrast": (0.0, 128.0), "sharpness": (0.0, 5.0)}
 """Measures of a frame and the ranges that are shown; of sharpness its decimal logarithm."""
@@ -42,13 +45,19 @@ def key_of(text: str | None) -> dict[str, Any] | None:
     """The frame that a key of the quarantine names (media/stream/pts, and maybe more), None where it names none."""
     parts = (text or "").split("/")
     try:
-        return {"media_id": parts[0], "stream_index": int(parts[1]), "pts": int(parts[2])}
+        stream_index, pts = int(parts[1]), int(parts[2])
     except (IndexError, ValueError):
         return None
+    is_one = 0 <= stream_index < 2**31 and -(2**63) <= pts < 2**63
+    return {"media_id": parts[0], "stream_index": stream_index, "pts": pts} if is_one else None
 
 
 def quarantined(lake: Lake) -> list[dict[str, Any]]:
-    """Reasons with their counts and some examples, most frequent first."""
+    """Reasons with their counts and some examples, most frequent first.
+
+    An example that names a frame, or a media with frames, has it in `frame`: of a media its last one, which is next to
+    where a damaged file ends.
+    """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -62,25 +71,50 @@ def quarantined(lake: Lake) -> list[dict[str, Any]]:
     )  # fmt: skip
     found: dict[tuple[str, str], dict[str, Any]] = {}
     examples = rows.where(F.col("place") <= EXAMPLES).orderBy("stage", F.desc("n"), "reason", "place").collect()
-    media = {row["input_key"].partition("/")[0] for row in examples if row["input_key"]}
-    places = {key: display(uri).rpartition("/")[2] for key, uri in places_of(lake, sorted(media)).items()}
-    for row in examples:
+    media = sorted({row["input_key"].partition("/")[0] for row in examples if row["input_key"]})
+    places = {key: display(uri).rpartition("/")[2] for key, uri in places_of(lake, media).items()}
+    frames = [key_of(row["output_key"]) or key_of(row["input_key"]) for row in examples]
+    last = _last_frames(lake, [key for key in media if _MEDIA_ID.fullmatch(key)]) if None in frames else {}
+    for row, frame in zip(examples, frames, strict=True):
         entry = {"stage": row["stage"], "reason": row["reason"], "count": row["n"], "examples": []}
         entry = found.setdefault((row["stage"], row["reason"]), entry)
-        key = row["output_key"] or row["input_key"]
-        place = places.get((row["input_key"] or "").partition("/")[0])
-        entry["examples"].append({"key": key, "message": row["message"], "place": place})
+        key, parent = row["output_key"] or row["input_key"], (row["input_key"] or "").partition("/")[0]
+        entry["examples"].append(
+            {"key": key, "message": row["message"], "place": places.get(parent), "frame": frame or last.get(parent)}
+        )
     return list(found.values())
+
+
+def _last_frames(lake: Lake, media: Sequence[str]) -> dict[str, dict[str, Any]]:
+    from pyspark.sql import functions as F
+
+    if not media or not lake.exists("frames"):
+        return {}
+    rows = lake.table("frames").where(F.col("media_id").isin(list(media)))
+    found = rows.groupBy("media_id").agg(F.max(F.struct("stream_index", "pts")).alias("last")).collect()
+    return {row["media_id"]: {"media_id": row["media_id"], **row["last"].asDict()} for row in found}
+
+
+def frame_sizes(lake: Lake) -> dict[str, Any]:
+    """Frames of each size, the most frequent ones, and how many there are in all."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    if not lake.exists("frames"):
+        return {}
+    sizes = lake.table("frames").groupBy("width_px", "height_px").count()
+    sizes = sizes.withColumn("total", F.sum("count").over(Window.partitionBy()))
+    found = sizes.orderBy(F.desc("count"), "width_px", "height_px").limit(_SIZES + 1).collect()
+    return {
+        "total": found[0]["total"] if found else 0,
+        "sizes": [(row["width_px"], row["height_px"], row["count"]) for row in found[:_SIZES]],
+        "is_cut": len(found) > _SIZES,
+    }
 
 
 def counts(lake: Lake, names: Iterable[str]) -> dict[str, int]:
     """Rows of those tables and views that there are."""
     return {name: lake.table(name).count() for name in names if lake.exists(name)}
-
-
-def gone_files(lake: Lake) -> int:
-    """Files that were read once and are no longer there; what they gave stays in the tables."""
-    return lake.table("sources").where("state <> 'present'").count() if lake.exists("sources") else 0
 
 
 def quality_counts(lake: Lake) -> dict[str, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -17,9 +18,16 @@ _COLOURS = ("#ffb000", "#4ea1ff")  # of people, of models
 _DASHES = ("", "6 3")
 
 
-def gallery_keys(
-    lake: Lake, *, models: Sequence[str], sources: Sequence[str], most: int
-) -> dict[str, list[dict[str, Any]]]:
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """A class: how many frames have it, and the keys of those that are shown."""
+
+    label: str
+    frames: int
+    keys: list[dict[str, Any]]
+
+
+def gallery_keys(lake: Lake, *, models: Sequence[str], sources: Sequence[str], most: int) -> list[Gallery]:
     """For each of the most frequent classes some frames that have it, the same ones for the same tables."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -30,7 +38,7 @@ def gallery_keys(
             rows = lake.table(table).where(F.col(who).isin(list(names)))
             parts.append(rows.select(*KEY, F.explode(F.array_distinct("instances.label")).alias("label")))
     if not parts or not most or not lake.exists("frames"):
-        return {}
+        return []
     seen = reduce(lambda one, other: one.unionByName(other), parts).distinct()
     # People may have annotated frames that were not extracted.
     seen = seen.join(lake.table("frames").select(*KEY), list(KEY), "left_semi")
@@ -43,27 +51,36 @@ def gallery_keys(
     placed = in_turn.withColumns({"_place": place, "_count": F.count("*").over(by_label)})
     rank = F.dense_rank().over(Window.orderBy(F.desc("_count"), "label"))
     rows = placed.where(F.col("_place") <= most).withColumn("_rank", rank).where(F.col("_rank") <= _MAX_CLASSES)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Gallery] = {}
     for row in rows.orderBy("_rank", "_place").collect():
-        found.setdefault(row["label"], []).append({name: row[name] for name in KEY})
-    return found
+        gallery = found.setdefault(row["label"], Gallery(label=row["label"], frames=row["_count"], keys=[]))
+        gallery.keys.append({name: row[name] for name in KEY})
+    return list(found.values())
 
 
 def galleries(
-    keys: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[tuple[Any, ...], Mapping[str, Any]]
+    wanted: Sequence[Gallery], found: Mapping[tuple[Any, ...], Mapping[str, Any]], who: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The galleries of the page: each class with its pictures, on which only objects of it are drawn."""
+    """The galleries of the page: each class with its pictures, on which only objects of it are drawn.
+
+    `who` are the sources and models whose labels count; frames may have those of others.
+    """
     made = []
-    for place, (label, wanted) in enumerate(keys.items()):
+    for place, gallery in enumerate(wanted):
         pictures = []
-        for key in wanted:
+        for key in gallery.keys:
             frame = found.get(tuple(key[name] for name in KEY))
             if frame is not None:
-                only = [{**row, "instances": [i for i in row["instances"] or () if i["label"] == label]}
-                        for row in frame["labels"]]  # fmt: skip
-                pictures.append(picture({**frame, "labels": [row for row in only if row["instances"]]}, _style))
-        made.append({"id": f"class-{place}", "label": label, "pictures": pictures})
+                rows = [_only(row, gallery.label) for row in frame["labels"] if row["model_id"] in who]
+                pictures.append(picture({**frame, "labels": [row for row in rows if row["instances"]]}, _style))
+        made.append(
+            {"id": f"class-{place}", "label": gallery.label, "frames": f"{gallery.frames:,}", "pictures": pictures}
+        )
     return [gallery for gallery in made if gallery["pictures"]]
+
+
+def _only(row: Mapping[str, Any], label: str) -> dict[str, Any]:
+    return {**row, "instances": [each for each in row["instances"] or () if each["label"] == label]}
 
 
 def _style(who: str, label: str) -> Look:

@@ -7,39 +7,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionlake._text import clean
-from visionlake.expectations import frames
-
 from ._lake import Lake
+from ._report_plots import bars, spread
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, Row
 
-KEY = frames.TABLE.key
 BINS = 20
 _MOST_DENSE = 20
-_MAX_LABELS = 30
+_MAX_LABELS, _MAX_ANNOTATORS, _MAX_COLUMNS = 30, 10, 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFacts:
     """What one model found, or one source says.
 
-    Objects by label, by score (parts of 0 to 1) and by octaves of size (log2 of px), and frames by the number of
-    objects in them, of which the last entry may mean so many and more.
+    Objects by label (the most frequent ones of `classes`), by score (parts of 0 to 1) and by octaves of size (log2 of
+    px), and frames by the number of objects in them, of which the last entry may mean so many and more. `annotators`
+    are the busiest of a source, with how many frames each has annotated.
     """
 
     name: str
     frames: int
+    instances: int
+    classes: int
     labels: Mapping[str, int]
     scores: Sequence[int]
     octaves: Mapping[int, int]
     densities: Sequence[int]
-
-    @property
-    def instances(self) -> int:
-        """All objects."""
-        return sum(self.labels.values())
+    annotators: Sequence[tuple[str, int]] = ()
 
 
 def model_facts(lake: Lake) -> list[LabelFacts]:
@@ -49,70 +45,124 @@ def model_facts(lake: Lake) -> list[LabelFacts]:
 
 def source_facts(lake: Lake) -> list[LabelFacts]:
     """What each source of annotations says."""
-    return _facts(lake.table("annotations"), "source") if lake.exists("annotations") else []
+    return _facts(lake.table("annotations"), "source", by="annotator") if lake.exists("annotations") else []
 
 
-def _facts(rows: DataFrame, who: str) -> list[LabelFacts]:
-    from pyspark.sql import functions as F
-
-    one = rows.select(who, F.explode("instances").alias("i")).select(who, "i.label", "i.score", "i.box.*")
-    size = F.expr("sqrt((x_max - x_min) * (y_max - y_min))")
-    score = F.when(F.col("score") == 1, BINS - 1).otherwise(F.floor(F.col("score") * BINS)).alias("score_bin")
-    octave = F.floor(F.log2(F.greatest(size, F.lit(1.0)))).alias("octave")
-    grouped = one.groupBy(who, "label", score, octave).count().collect()
-    dense = rows.groupBy(who, F.least(F.size("instances"), F.lit(_MOST_DENSE)).alias("n")).count().collect()
+def _facts(rows: DataFrame, who: str, *, by: str | None = None) -> list[LabelFacts]:
+    objects, frames = _objects(rows, who), _frames(rows, who, by)
     found = []
-    for name in sorted({row[who] for row in dense}):
-        labels, scores, octaves = Counter[str](), Counter[int](), Counter[int]()
-        for group in grouped:
-            if group[who] == name:
-                labels[group["label"]] += group["count"]
-                octaves[group["octave"]] += group["count"]
-                scores[group["score_bin"]] += group["count"]
-        counts = {row["n"]: row["count"] for row in dense if row[who] == name}
+    for name in sorted({row["who"] for row in frames}):
+        mine = [row for row in objects if row["who"] == name]
+        labels = [row for row in mine if not row["no_label"]]
+        octaves = {row["octave"]: row["count"] for row in mine if not row["no_octave"]}
+        scores = {row["score_bin"]: row["count"] for row in mine if not row["no_score"]}
+        dense = {row["n"]: row["count"] for row in frames if row["who"] == name and not row["no_n"]}
+        people = [row for row in frames if row["who"] == name and not row["no_annotator"] and row["annotator"]]
         found.append(
             LabelFacts(
                 name=name,
-                frames=sum(counts.values()),
-                labels=dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
-                scores=[scores[place] for place in range(BINS)],
+                frames=sum(dense.values()),
+                instances=labels[0]["total"] if labels else 0,
+                classes=labels[0]["groups"] if labels else 0,
+                labels={row["label"]: row["count"] for row in labels},
+                scores=[] if by else [scores.get(place, 0) for place in range(BINS)],  # people are sure
                 octaves=dict(sorted(octaves.items())),
-                densities=[counts.get(n, 0) for n in range(max(counts) + 1)],
+                densities=[dense.get(n, 0) for n in range(max(dense, default=-1) + 1)],
+                annotators=[(row["annotator"], row["count"]) for row in people],
             )
         )
     return found
 
 
+def _objects(rows: DataFrame, who: str) -> list[Row]:
+    """How many objects of each class, score and size each has; of classes, the most frequent."""
+    from pyspark.sql import functions as F
+
+    one = rows.select(F.col(who).alias("who"), F.explode("instances").alias("i")).select("who", "i.*")
+    size = F.expr("sqrt((box.x_max - box.x_min) * (box.y_max - box.y_min))")
+    score = F.when(F.col("score") == 1, BINS - 1).otherwise(F.floor(F.col("score") * BINS)).alias("score_bin")
+    octave = F.floor(F.log2(F.greatest(size, F.lit(1.0)))).alias("octave")
+    return _counted(one.select("who", "label", score, octave), {"label": "no_label", "score_bin": "no_score",
+                    "octave": "no_octave"}, most={"no_label": _MAX_LABELS})  # fmt: skip
+
+
+def _frames(rows: DataFrame, who: str, by: str | None) -> list[Row]:
+    """How many frames have so many objects, and how many the busiest annotators have annotated."""
+    from pyspark.sql import functions as F
+
+    n = F.least(F.size("instances"), F.lit(_MOST_DENSE)).alias("n")
+    person = F.col(by) if by else F.lit(None).cast("string")
+    each = rows.select(F.col(who).alias("who"), n, person.alias("annotator"))
+    return _counted(each, {"n": "no_n", "annotator": "no_annotator"}, most={"no_annotator": _MAX_ANNOTATORS})
+
+
+def _counted(rows: DataFrame, flags: Mapping[str, str], *, most: Mapping[str, int]) -> list[Row]:
+    """Rows of each value of each column, the most frequent first; `flags` name what is true for other columns' counts.
+
+    `groups` and `total` are the number of values of that column and of all its rows, of which `most` may be left.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    counted = rows.groupingSets([["who", name] for name in flags], "who", *flags).agg(
+        F.count("*").alias("count"), *((F.grouping(name) == 1).alias(flag) for name, flag in flags.items())
+    )
+    alike = Window.partitionBy("who", *flags.values())
+    counted = counted.withColumns(
+        {
+            "place": F.row_number().over(alike.orderBy(F.desc("count"), *flags)),
+            "groups": F.count("*").over(alike),
+            "total": F.sum("count").over(alike),
+        }
+    )
+    is_shown = F.lit(True)
+    for flag, limit in most.items():
+        is_shown = is_shown & (F.col(flag) | (F.col("place") <= limit))
+    return counted.where(is_shown).orderBy("who", "place").collect()
+
+
 def label_section(facts: LabelFacts, name: str) -> dict[str, Any]:
-    """What the page says of a model or a source; `name` tells plots of a page apart."""
-    from markupsafe import Markup
-
-    from visionlake.udfs.plots import bar_plot, histogram
-
-    shown = list(facts.labels.items())[:_MAX_LABELS]
-    more = f", the {_MAX_LABELS} most frequent of {len(facts.labels)}" if len(facts.labels) > _MAX_LABELS else ""
-    octaves = range(min(facts.octaves, default=0), max(facts.octaves, default=-1) + 1)
-    densities = [f"{n} or more" if n == _MOST_DENSE else str(n) for n in range(len(facts.densities))]
-    plots = [
-        (
-            "objects by label" + more,
-            bar_plot([clean(n) for n, _ in shown], [c for _, c in shown], name=f"label{name}"),
-        ),
-        (
-            "sizes (square root of the area)",
-            bar_plot(
-                [f"{2**o:,} to {2 ** (o + 1):,} px" for o in octaves],
-                [facts.octaves.get(o, 0) for o in octaves],
-                name=f"size{name}",
-            ),
-        ),
-        ("frames by objects in them", bar_plot(densities, facts.densities, name=f"density{name}")),
-    ]
-    if any(facts.scores):
-        plots.insert(1, ("scores", histogram(facts.scores, low=0, high=1, unit="score", name=f"score{name}")))
+    """What the page says of a model or a source; `name` tells sections and plots of a page apart."""
     return {
+        "id": name,
         "name": facts.name,
         "frames": f"{facts.frames:,}",
         "instances": f"{facts.instances:,}",
-        "plots": [{"title": title, "svg": Markup(svg)} for title, svg in plots] if facts.instances else [],
+        "annotators": [(who, f"{count:,}") for who, count in facts.annotators],
+        "plots": _plots(facts, name) if facts.instances else [],
     }
+
+
+def _plots(facts: LabelFacts, name: str) -> list[dict[str, Any]]:
+    more = f", the {len(facts.labels)} most frequent of {facts.classes:,}" if facts.classes > len(facts.labels) else ""
+    octaves = range(min(facts.octaves, default=0), max(facts.octaves, default=-1) + 1)
+    sizes = [(f"{2**o:,} to {2 ** (o + 1):,} px", facts.octaves.get(o, 0)) for o in octaves]
+    dense = [(f"{n} or more" if n == _MOST_DENSE else str(n), count) for n, count in enumerate(facts.densities)]
+    found = [
+        bars("objects by label" + more, list(facts.labels.items()), name=f"label{name}"),
+        bars("sizes (square root of the area)", sizes, name=f"size{name}"),
+        bars("frames by objects in them", dense, name=f"density{name}"),
+    ]
+    if facts.scores:
+        found.insert(1, spread("scores", facts.scores, low=0, high=1, unit="score", name=f"score{name}"))
+    return found
+
+
+def class_rows(said: Sequence[LabelFacts], found: Sequence[LabelFacts]) -> dict[str, Any]:
+    """The classes with the most objects, and how many of them each source and model has; those of few are left out."""
+    who = [*said, *found][:_MAX_COLUMNS]
+    totals = Counter[str]()
+    for facts in who:
+        totals.update(facts.labels)
+    order = sorted(totals, key=lambda label: (-totals[label], label))[:_MAX_LABELS]
+    return {
+        "names": [facts.name for facts in who],
+        "rows": [(label, [_told(facts, label) for facts in who]) for label in order],
+        "left_out": max([facts.classes for facts in who], default=0) > len(order),
+    }
+
+
+def _told(facts: LabelFacts, label: str) -> str:
+    """The objects of a class; nothing where they are too few to be known here."""
+    is_cut = facts.classes > len(facts.labels)
+    return "" if is_cut and label not in facts.labels else f"{facts.labels.get(label, 0):,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -78,13 +79,30 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
         "frame_height": frame["height_px"],
         "font": font,
         "boxes": boxes,
-        "id": f"{frame['media_id'][:12]}-{frame['stream_index']}-{frame['pts']}",
+        "id": _id(frame),
+        "also": [],
         "place": "/".join(frame["place"].rsplit("/", 2)[-2:]),
         "uri": frame["place"],
         "when": when,
         "note": words or ("nothing found" if frame["labels"] else ""),
         "alt": f"frame at {when}: {words or 'no labels'}",
     }
+
+
+def link_alike(sections: Mapping[str, tuple[str, Sequence[dict[str, Any]]]]) -> None:
+    """Let each picture say in `also` where else the page shows its frame; sections have an id, a title and pictures."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for name, (title, pictures) in sections.items():
+        for each in pictures:
+            places.setdefault(each["id"], []).append((name, title))
+    for name, (_, pictures) in sections.items():
+        for each in pictures:
+            each["also"] = [(f"{other}-{each['id']}", title) for other, title in places[each["id"]] if other != name]
+
+
+def _id(frame: Frame) -> str:
+    """What tells a frame from others in a link, the same on every page."""
+    return hashlib.sha256(f"{frame['media_id']}/{frame['stream_index']}/{frame['pts']}".encode()).hexdigest()[:12]
 
 
 def _found(instances: Sequence[Mapping[str, Any]]) -> str:

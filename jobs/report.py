@@ -20,10 +20,12 @@ from visionlake.jobs import _report_facts as facts
 from visionlake.jobs._label_names import is_model
 from visionlake.jobs._lake import Lake
 from visionlake.jobs._report_diff import diff_section
-from visionlake.jobs._report_evaluations import evaluation_section, evaluations, worst_keys
-from visionlake.jobs._report_galleries import galleries, gallery_keys
-from visionlake.jobs._report_labels import label_section, model_facts, source_facts
-from visionlake.jobs._report_pictures import pictures_by_label
+from visionlake.jobs._report_evaluations import evaluations
+from visionlake.jobs._report_galleries import gallery_keys
+from visionlake.jobs._report_labels import class_rows, label_section, model_facts, source_facts
+from visionlake.jobs._report_plots import spread
+from visionlake.jobs._report_sheets import choose_frames, keys_of, pictured
+from visionlake.jobs._report_splits import exports, splits
 from visionlake.jobs._side import side_by_side
 from visionlake.jobs._stage import Observed, Observer, Settings, setting
 
@@ -31,19 +33,17 @@ PAGE = "report.html"
 _TEMPLATE = "report.html.jinja"
 _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
 _TEMPLATES = (_TEMPLATE, "report_labels.html.jinja", "report_macros.html.jinja")
-_MAX_QUARANTINED = 12
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
-_ITEMS = ("media", "frames", "quarantine")
 _QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
     "waves": facts.newest_waves,
     "quarantine": facts.quarantined,
     "quality": facts.quality_counts,
-    "totals": lambda lake: facts.counts(lake, _ITEMS),
-    "gone": facts.gone_files,
+    "totals": lambda lake: facts.counts(lake, ("media",)),
+    "sizes": facts.frame_sizes,
     "sources": source_facts,
     "files": card.files,
-    "splits": card.splits,
-    "exports": card.exports,
+    "splits": splits,
+    "exports": exports,
     "evaluations": evaluations,
 }
 _SECTIONS = (
@@ -78,6 +78,9 @@ class Config(Settings):
     max_per_class: int = setting(4, ge=0, le=50, description="frames that the gallery of a class shows")
     max_worst: int = setting(
         12, ge=0, le=200, description="frames shown on which these agree least, or a model with the truth"
+    )
+    max_in_all: int = setting(
+        200, ge=0, le=2000, description="pictures on the whole page: problems come first, then classes, then others"
     )
     picture_side_px: int = setting(480, ge=64, le=2048, description="longer side of a shown frame")
 
@@ -130,24 +133,26 @@ def _tables(lake: Lake) -> list[str]:
 
 def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
     found = _ask(lake, config, models)
-    waves, totals, shown = found["waves"], found["totals"], found["shown"]
+    waves, shown = found["waves"], found["shown"]
     newest = max(waves, key=lambda wave: wave["finished_at"], default=None)
     ended = f"{newest['finished_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}" if newest else ""
     is_past = [bool(models) and is_model(wave["producer"]) and wave["producer"] not in models for wave in waves]
+    stages = [{**_stage(wave), "id": f"gate-{place}"} for place, wave in enumerate(waves)]
+    reasons = {row["stage"]: f"reason-{place}" for place, row in reversed([*enumerate(found["quarantine"])])}
     values = {
         "title": config.title,
         "lake": lake.uri,
         "version": __version__,
         "run": newest and {"run_id": newest["run_id"], "finished_at": ended},
-        "totals": [(name, f"{n:,}") for name, n in totals.items()]
-        + [("objects", f"{sum(model.instances for model in shown):,}")] * bool(shown),
-        "gone": found["gone"],
-        "card": found["files"],
-        "said": [label_section(source, f"said{place}") for place, source in enumerate(found["sources"])],
-        "stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if not past],
-        "past_stages": [_stage(wave) for wave, past in zip(waves, is_past, strict=True) if past],
+        "totals": [(name, f"{n:,}") for name, n in _totals(lake, found).items()],
+        "card": _card(found),
+        "said": [label_section(source, f"said-{place}") for place, source in enumerate(found["sources"])],
+        "stages": [stage for stage, past in zip(stages, is_past, strict=True) if not past],
+        "past_stages": [stage for stage, past in zip(stages, is_past, strict=True) if past],
+        "gates": {stage["name"]: stage["id"] for stage in reversed(stages)},
+        "reasons": reasons,
         "quarantine": found["quarantine"],
-        "labels": [label_section(model, f"found{place}") for place, model in enumerate(shown)],
+        "labels": [label_section(model, f"found-{place}") for place, model in enumerate(shown)],
         "past_labels": [
             {"model_id": m.name, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"}
             for m in found["models"]
@@ -156,40 +161,38 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "diff": found["diff"],
         "splits": found["splits"],
         "exports": found["exports"],
-        "frame_count": f"{totals.get('frames', 0):,}",
+        "frame_count": f"{found['sizes'].get('total', 0):,}",
         "quality": _quality(found["quality"]),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
-    } | _pictured(found, config)
+    } | pictured(found, who=[each.name for each in (*found["sources"], *shown)])
+    # What tells of a source or a model in one section links to the section that is about it.
+    values["people"] = {each["name"]: each["id"] for each in (*values["said"], *values["labels"])}
     return values | {"sections": [(name, title) for name, title, key in _SECTIONS if key is None or values[key]]}
 
 
-def _pictured(found: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """What the page shows by frames."""
-    frames: Mapping[tuple[Any, ...], Any] = {tuple(each[name] for name in facts.KEY): each for each in found["frames"]}
-    ids = [model.name for model in found["shown"]]
-    chosen = {tuple(key[name] for name in facts.KEY) for key in found["sheet"]}
-    sheet = [
-        {**each, "labels": [row for row in each["labels"] if row["model_id"] in ids]}
-        for key, each in frames.items()
-        if key in chosen
-    ]
-    made = galleries(found["galleries"], frames)
-    links = {gallery["label"]: gallery["id"] for gallery in made}
-    results = [
-        evaluation_section(result, frames, place=place, most=config.max_worst, links=links)
-        for place, result in enumerate(found["evaluations"])
-    ]
-    bad = [(row, frames.get(tuple(row["frame"].values()))) for row in _bad_frames(found["quarantine"])]
-    shown = [({**frame, "labels": []}, row) for row, frame in bad if frame is not None]
-    quarantined = pictures_by_label([frame for frame, _ in shown])
-    for picture, (_, row) in zip(quarantined, shown, strict=True):
-        picture["note"] = f"{row['stage']}: {row['reason']}"
+def _totals(lake: Lake, found: Mapping[str, Any]) -> dict[str, int]:
+    """Rows of the tables that there are, as the other answers have them."""
+    totals = dict(found["totals"])
+    if found["sizes"]:
+        totals["frames"] = found["sizes"]["total"]
+    if lake.exists("quarantine"):
+        totals["quarantine"] = sum(row["count"] for row in found["quarantine"])
+    if found["shown"]:
+        totals["objects"] = sum(model.instances for model in found["shown"])
+    return totals
+
+
+def _card(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The data set in short: files, licences, sizes of frames, classes."""
+    if not (found["files"] or found["sizes"]):
+        return None
+    none = {"kinds": [], "licences": [], "more_licences": 0, "has_licences": False, "gone": 0}
+    sizes = found["sizes"].get("sizes", ())
     return {
-        "pictures": pictures_by_label(sheet),
-        "galleries": made,
-        "links": links,
-        "evaluations": results,
-        "quarantined": quarantined,
+        **(found["files"] or none),
+        "sizes": [(f"{w} × {h} px" if w and h else "unknown", f"{count:,}") for w, h, count in sizes],
+        "is_cut": found["sizes"].get("is_cut", False),
+        "classes": class_rows(found["sources"], found["shown"]),
     }
 
 
@@ -204,31 +207,12 @@ def _ask(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
         ids, sources = [model.name for model in shown], [source.name for source in asked["sources"].result()]
         asked["galleries"] = start(gallery_keys, lake, models=ids, sources=sources, most=config.max_per_class)
         answers = {name: answer.result() for name, answer in asked.items()}
-        keys = [
-            *answers["sheet"],
-            *(key for gallery in answers["galleries"].values() for key in gallery),
-            *worst_keys(answers["evaluations"], most=config.max_worst),
-            *(row["frame"] for row in _bad_frames(answers["quarantine"])),
-        ]
-        once = list({tuple(key.values()): key for key in keys}.values()) if config.max_pictures else []
-        who = {"models": _with_evaluated(ids, answers["evaluations"]), "sources": sources}
-        frames = facts.frames_of_keys(lake, once, side_px=config.picture_side_px, **who)
+        most = config.max_in_all if config.max_pictures else 0
+        answers = choose_frames(answers, most_worst=config.max_worst, most=most)
+        who = sorted({*ids, *(each["model_id"] for each in answers["evaluations"])})
+        keys, side_px = keys_of(answers), config.picture_side_px
+        frames = facts.frames_of_keys(lake, keys, side_px=side_px, models=who, sources=sources)
     return {**answers, "models": found, "shown": shown, "frames": frames}
-
-
-def _with_evaluated(ids: Sequence[str], results: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted({*ids, *(each["model_id"] for each in results)})
-
-
-def _bad_frames(quarantine: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Examples of the quarantine that name a frame."""
-    found = [
-        {"stage": row["stage"], "reason": row["reason"], "frame": key}
-        for row in quarantine
-        for example in row["examples"]
-        if (key := facts.key_of(example["key"])) is not None
-    ]
-    return found[:_MAX_QUARANTINED]
 
 
 def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:
@@ -258,19 +242,10 @@ def _stage(wave: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quality(measures: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
-    from markupsafe import Markup
-
-    from visionlake.udfs.plots import histogram
-
     units = {"brightness": "mean luma, 0 to 255", "contrast": "standard deviation of luma", "sharpness": "log10 of the "
              "variance of the Laplacian"}  # fmt: skip
     return [
-        {
-            "title": name,
-            "svg": Markup(
-                histogram(bins, low=facts.QUALITY[name][0], high=facts.QUALITY[name][1], unit=units[name], name=name)
-            ),
-        }
+        spread(name, bins, low=facts.QUALITY[name][0], high=facts.QUALITY[name][1], unit=units[name], name=name)
         for name, bins in measures.items()
     ]
 
