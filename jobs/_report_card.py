@@ -42,7 +42,12 @@ def files(lake: Lake) -> dict[str, Any] | None:
     licences = [row for row in told if row["no_kind"] and row["is_present"]]
     return {
         "kinds": [
-            (row["kind"] or "cannot be read", f"{row['files']:,}", size_text(row["size_bytes"] or 0), _length(row["length_s"]))
+            (
+                row["kind"] or "cannot be read",
+                f"{row['files']:,}",
+                size_text(row["size_bytes"] or 0),
+                _length(row["length_s"]),
+            )
             for row in kinds
             if row["is_present"]
         ],
@@ -68,4 +73,6 @@ def _length(length_s: float | None) -> str:
     if not length_s:
         return ""
     minutes, seconds = divmod(round(length_s), 60)
-    return f"{minutes // 60:,} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {seconds:02} s"
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{length_s:.3g} s"

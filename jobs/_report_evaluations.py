@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from visionlake.expectations import frames
+from visionlake.udfs.agreement import alike
+from visionlake.udfs.draw_boxes import COLOURS
 
 from ._lake import Lake
 from ._report_confusion import confusion_matrix
@@ -16,6 +18,7 @@ KEY = frames.TABLE.key
 _FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_100", "iou")
 _OF_CLASS = ("frames", "truths", "found", "ap", "ap_before", "ap50", "ar_100", "iou", "best_score", "best_f1")
 _CLASSES, _CURVES, _RESULTS = 60, 6, 40
+_ALIKE = 0.5  # the overlap from which on two boxes of a class are told to be one, as in the confusions
 
 
 def evaluations(lake: Lake) -> list[dict[str, Any]]:
@@ -58,17 +61,17 @@ def evaluation_section(
         "splits": ", ".join(result["splits"] or ()),
         "frames": f"{result['frames'] or 0:,}",
         "not_labelled": result["frames_not_labelled"] or 0,
-        "figures": [(name, _number(result[name]), _since(result, name)) for name in _FIGURES if result[name] is not None],
-        "columns": shown,
-        "classes": [
-            {"label": each["label"], "cells": [_number(each[n]) for n in shown]}
-            for each in result["classes"]
+        "figures": [
+            (name, _number(result[name]), _since(result, name)) for name in _FIGURES if result[name] is not None
         ],
+        "columns": shown,
+        "classes": [{"label": each["label"], "cells": [_number(each[n]) for n in shown]} for each in result["classes"]],
         "left_out": result["_classes"] - len(result["classes"]),
         "plots": _plots(result, place),
         "confusion": confusion_matrix(result["confusion"] or ()),
         "threshold": f"{result['score_threshold'] or 0:g}",
         "pictures": _worst(result, found),
+        "colours": COLOURS[:2],
         "versions": ", ".join(f"{table} {version}" for table, version in sorted((result["pins"] or {}).items())),
     }
 
@@ -88,10 +91,10 @@ def _number(value: float | None) -> str:
 def _plots(result: Mapping[str, Any], place: int) -> list[dict[str, Any]]:
     found = []
     curves = {
-        each["label"]: [(p["recall"], p["precision"]) for p in each["curve"] if p["precision"] is not None]
+        each["label"]: [(p["recall"], p["precision"]) for p in each["curve"] if p["precision"]]
         for each in result["classes"]
         if each["curve"]
-    }
+    }  # where a recall is not reached, there is no precision to draw
     if any(curves.values()):
         title = "precision and recall" + " of the most frequent classes" * (len(result["classes"]) > _CURVES)
         shown = {label: points for label, points in curves.items() if points}
@@ -117,20 +120,35 @@ def _error(each: Mapping[str, Any]) -> str:
 def _worst(result: Mapping[str, Any], found: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> list[dict[str, Any]]:
     who = (result["truth"], result["model_id"])
     told = [(found.get(tuple(frame[name] for name in KEY)), frame) for frame in result["worst"] or ()]
-    shown = [
-        ({**frame, "labels": [_counted(row, result) for row in frame["labels"] if row["model_id"] in who]}, worst)
-        for frame, worst in told
-        if frame is not None
-    ]
+    shown = [({**frame, "labels": _disagreeing(frame, result)}, worst) for frame, worst in told if frame is not None]
     pictures = pictures_by_model([frame for frame, _ in shown], who)
     for picture, (_, worst) in zip(pictures, shown, strict=True):
         picture["note"] = ", ".join(f"{worst[name]} {name}" for name in ("missed", "extra", "swapped") if worst[name])
+        picture["alt"] = f"frame at {picture['when']}, truth and model: {picture['note']}"
     return pictures
 
 
-def _counted(row: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+def _disagreeing(frame: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The labels of truth and model; boxes that are alike in both come last, and are `is_quiet`."""
+    who = (result["truth"], result["model_id"])
+    rows = [_counted(row, result) for row in frame["labels"] if row["model_id"] in who]
+    truth, model = ([each for row in rows if row["model_id"] == one for each in row["instances"]] for one in who)
+    quiet = [instance for pair in alike(truth, model, iou=_ALIKE) for instance in pair]
+    ids = {id(instance) for instance in quiet}
+    return [
+        {
+            **row,
+            "instances": sorted(
+                ({**each, "is_quiet": id(each) in ids} for each in row["instances"]), key=lambda each: each["is_quiet"]
+            ),
+        }
+        for row in rows
+    ]
+
+
+def _counted(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """The labels of a frame without those of the model that are too unsure to count there."""
-    if row["model_id"] != result["model_id"]:
-        return row
-    least = result["score_threshold"] or 0.0
-    return {**row, "instances": [each for each in row["instances"] or () if (each["score"] or 0.0) >= least]}
+    found = row["instances"] or []
+    if row["model_id"] == result["model_id"]:
+        found = [each for each in found if (each["score"] or 0.0) >= (result["score_threshold"] or 0.0)]
+    return {**row, "instances": found}

@@ -9,12 +9,14 @@ from typing import Any
 
 from visionlake.expectations import frames
 
+from ._label_names import is_model
 from ._lake import Lake
 from ._report_pictures import Look, picture
 
 KEY = frames.TABLE.key
 _MAX_CLASSES = 12
-_COLOURS = ("#ffb000", "#4ea1ff")  # of people, of models
+COLOURS = ("#ffb000", "#4ea1ff")
+"""Of people, and of models."""
 _DASHES = ("", "6 3")
 
 
@@ -67,16 +69,20 @@ def galleries(
     """
     made = []
     for place, gallery in enumerate(wanted):
-        pictures = []
-        for key in gallery.keys:
-            frame = found.get(tuple(key[name] for name in KEY))
-            if frame is not None:
-                rows = [_only(row, gallery.label) for row in frame["labels"] if row["model_id"] in who]
-                pictures.append(picture({**frame, "labels": [row for row in rows if row["instances"]]}, _style))
+        frames = [frame for key in gallery.keys if (frame := found.get(tuple(key[name] for name in KEY)))]
+        pictures = [_of_class(frame, gallery.label, who) for frame in frames]
         made.append(
             {"id": f"class-{place}", "label": gallery.label, "frames": f"{gallery.frames:,}", "pictures": pictures}
         )
     return [gallery for gallery in made if gallery["pictures"]]
+
+
+def _of_class(frame: Mapping[str, Any], label: str, who: Sequence[str]) -> dict[str, Any]:
+    rows = [_only(row, label) for row in frame["labels"] if row["model_id"] in who]
+    counts = [sum(len(row["instances"]) for row in rows if is_model(row["model_id"]) == machine) for machine in (0, 1)]
+    words = ", ".join(f"{count} {how}" for count, how in zip(counts, ("annotated", "found"), strict=True) if count)
+    shown = picture({**frame, "labels": [row for row in rows if row["instances"]]}, _style)
+    return {**shown, "note": words, "alt": f"frame at {shown['when']}, {label}: {words}"}
 
 
 def _only(row: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -84,5 +90,5 @@ def _only(row: Mapping[str, Any], label: str) -> dict[str, Any]:
 
 
 def _style(who: str, label: str) -> Look:
-    is_model = "@" in who
-    return Look(_COLOURS[is_model], _DASHES[is_model], is_named_below=is_model)
+    place = int(is_model(who))
+    return Look(COLOURS[place], _DASHES[place], is_named_below=place == 1)

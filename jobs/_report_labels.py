@@ -157,12 +157,14 @@ def class_rows(said: Sequence[LabelFacts], found: Sequence[LabelFacts]) -> dict[
     order = sorted(totals, key=lambda label: (-totals[label], label))[:_MAX_LABELS]
     return {
         "names": [facts.name for facts in who],
-        "rows": [(label, [_told(facts, label) for facts in who]) for label in order],
+        "rows": [(label, [_cell(facts, label) for facts in who]) for label in order],
         "left_out": max([facts.classes for facts in who], default=0) > len(order),
     }
 
 
-def _told(facts: LabelFacts, label: str) -> str:
-    """The objects of a class; nothing where they are too few to be known here."""
-    is_cut = facts.classes > len(facts.labels)
-    return "" if is_cut and label not in facts.labels else f"{facts.labels.get(label, 0):,}"
+def _cell(facts: LabelFacts, label: str) -> tuple[str, int]:
+    """The objects of a class, nothing where they are too few to be known here; and as hundredths of the most."""
+    if facts.classes > len(facts.labels) and label not in facts.labels:
+        return "", 0
+    count = facts.labels.get(label, 0)
+    return f"{count:,}", round(100 * count / max(facts.labels.values(), default=1))

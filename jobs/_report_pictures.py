@@ -62,7 +62,7 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
             look=style(row["model_id"], instance["label"] or ""),
             size=(frame["width_px"], frame["height_px"]),
             font=font,
-            is_named=place < _MAX_NAMED,
+            is_named=place < _MAX_NAMED and not instance.get("is_quiet"),
             has_outline=place < _MAX_OUTLINES,
         )
         for row in frame["labels"]
@@ -135,6 +135,7 @@ def _box(
         "outline": _outline(instance, size) if has_outline else "",
         "colour": look.colour,
         "dashes": look.dashes,
+        "is_quiet": instance.get("is_quiet", False),
     }
 
 

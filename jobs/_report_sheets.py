@@ -9,7 +9,7 @@ from typing import Any
 from visionlake.expectations import frames
 
 from ._report_evaluations import evaluation_section
-from ._report_galleries import galleries
+from ._report_galleries import COLOURS, galleries
 from ._report_pictures import link_alike, pictures_by_label
 
 KEY = frames.TABLE.key
@@ -64,6 +64,7 @@ def pictured(found: Answers, *, who: Sequence[str]) -> dict[str, Any]:
     values = {
         "pictures": pictures_by_label(sheet),
         "galleries": made,
+        "gallery_colours": COLOURS,
         "links": {gallery["label"]: gallery["id"] for gallery in made},
         "evaluations": results,
         "quarantined": _quarantined(found["bad"], frames),
@@ -105,8 +106,6 @@ def _quarantined(bad: Sequence[Mapping[str, Any]], frames: Mapping[Key, Any]) ->
     shown = [key for key in by_frame if key in frames]
     pictures = pictures_by_label([_labelled(frames[key], ()) for key in shown])
     for picture, key in zip(pictures, shown, strict=True):
-        reasons = [f"{row['stage']}: {row['reason']}" for row in by_frame[key]]
-        picture["note"] = "; ".join(reasons)
-        picture["alt"] = f"frame at {picture['when']}, in quarantine: {picture['note']}"
-        picture["reasons"] = [(f"reason-{row['place']}", row["reason"]) for row in by_frame[key]]
+        picture["reasons"] = [(f"reason-{row['place']}", f"{row['stage']}: {row['reason']}") for row in by_frame[key]]
+        picture["alt"] = f"frame at {picture['when']}, in quarantine: {', '.join(why for _, why in picture['reasons'])}"
     return pictures

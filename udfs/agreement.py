@@ -89,6 +89,17 @@ def compare(
     return found
 
 
+def alike(
+    instances_a: Sequence[Mapping[str, Any]], instances_b: Sequence[Mapping[str, Any]], *, iou: float
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Pairs of instances with the same label whose boxes overlap by `iou` at least, put together as by `compare`."""
+    found = []
+    for label in sorted({str(each["label"]) for each in instances_a}):
+        a, b = ([each for each in some if str(each["label"]) == label] for some in (instances_a, instances_b))
+        found += [(a[p.place_a], b[p.place_b]) for p in pair_boxes(_boxes(a, label), _boxes(b, label), iou=iou)]
+    return found
+
+
 def compare_frames(
     batches: Iterable[pd.DataFrame], *, keys: Sequence[str], iou: float, moved: float
 ) -> Iterator[pd.DataFrame]:
