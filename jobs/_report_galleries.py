@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from visionlake.expectations import frames
+from visionlake.udfs.draw_boxes import COLOURS
 
 from ._label_names import is_model
 from ._lake import Lake
@@ -15,8 +16,6 @@ from ._report_pictures import Look, picture
 
 KEY = frames.TABLE.key
 _MAX_CLASSES = 12
-COLOURS = ("#ffb000", "#4ea1ff")
-"""Of people, and of models."""
 _DASHES = ("", "6 3")
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from visionlake.expectations import frames
+from visionlake.udfs.draw_boxes import COLOURS
 
 from ._report_evaluations import evaluation_section
-from ._report_galleries import COLOURS, galleries
+from ._report_galleries import galleries
 from ._report_pictures import link_alike, pictures_by_label
 
 KEY = frames.TABLE.key
@@ -64,7 +65,7 @@ def pictured(found: Answers, *, who: Sequence[str]) -> dict[str, Any]:
     values = {
         "pictures": pictures_by_label(sheet),
         "galleries": made,
-        "gallery_colours": COLOURS,
+        "gallery_colours": COLOURS[:2],  # of people, of models
         "links": {gallery["label"]: gallery["id"] for gallery in made},
         "evaluations": results,
         "quarantined": _quarantined(found["bad"], frames),
