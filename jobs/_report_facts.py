@@ -16,9 +16,10 @@ from ._again import with_pictures
 from ._lake import Lake
 from ._places import places_of
 from ._schemas import to_spark
+from ._side import side_by_side
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 KEY = frames.TABLE.key
 EXAMPLES = 3
@@ -171,13 +172,16 @@ def frames_of_keys(
     rows = rows.select(*KEY, "pts_s", "width_px", "height_px", "image")
     work = partial(thumbnails, side_px=side_px, max_pixels=_MAX_PIXELS)
     small = rows.mapInPandas(work, f"{_ddl(rows)}, thumb_width_px int, thumb_height_px int, why string")
-    found = {tuple(row[name] for name in KEY): row.asDict() for row in small.collect()}
+    with side_by_side(lake.spark, threads=2) as start:
+        labelled = start(_labels_of_keys, lake, keys, models=models, sources=sources)
+        named = start(places_of, lake, sorted({row["media_id"] for row in keys}))
+        found = {tuple(row[name] for name in KEY): row.asDict() for row in small.collect()}
+        places, rows_of_labels = named.result(), labelled.result()
     labels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in _labels_of_keys(lake, keys, models=models, sources=sources):
+    for row in rows_of_labels:
         key = tuple(row[name] for name in KEY)
         if key in found:
             labels.setdefault(key, []).append(_scaled(row, found[key]))
-    places = places_of(lake, sorted({row["media_id"] for row in keys}))
     ordered = sorted(found.items(), key=lambda item: (places.get(item[0][0]) or "", item[0]))
     return [
         {
@@ -203,9 +207,20 @@ def _labels_of_keys(
             continue
         width, height = (F.col(f"{size}_{side}_px").alias(side) for side in ("width", "height"))
         rows = _of_keys(lake.table(table).where(F.col(who).isin(list(names))), keys)
-        rows = rows.select(*KEY, F.col(who).alias("model_id"), "instances", width, height)
+        rows = rows.select(*KEY, F.col(who).alias("model_id"), _drawn(rows).alias("instances"), width, height)
         found += [row.asDict(recursive=True) for row in rows.orderBy("model_id").collect()]
     return found
+
+
+def _drawn(rows: DataFrame) -> Column:
+    """The instances with what is drawn of them; a table from before there were masks has none."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import ArrayType, StructType
+
+    instances = rows.schema["instances"].dataType
+    assert isinstance(instances, ArrayType) and isinstance(instances.elementType, StructType)
+    names = [name for name in ("label", "score", "box", "mask") if name in instances.elementType.names]
+    return F.transform("instances", lambda each: F.struct(*(each[name].alias(name) for name in names)))
 
 
 def _scaled(row: dict[str, Any], frame: Mapping[str, Any]) -> dict[str, Any]:

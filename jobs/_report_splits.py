@@ -100,7 +100,9 @@ def exports(lake: Lake) -> list[dict[str, Any]]:
             "uri": display(row["uri"]),
             "frames": f"{row['frames'] or 0:,}",
             "objects": f"{row['objects'] or 0:,}",
-            "files": "" if row["files"] is None else f"{row['files']:,} files, {size_text(row['bytes'] or 0)}",
+            "files": ""
+            if row["files"] is None
+            else f"{row['files']:,} file{'s' * (row['files'] != 1)}, {size_text(row['bytes'] or 0)}",
             "splits": ", ".join(f"{each['split']} {each['frames']:,}" for each in row["splits"] or ()),
             "labels": ", ".join(f"{each['labels']} {each['frames']:,}" for each in row["labelled_by"] or ()),
             "versions": ", ".join(f"{table} {version}" for table, version in sorted((row["pins"] or {}).items())),

@@ -35,12 +35,12 @@ _STATE = re.compile(r'<meta name="visionlake-state" content="([0-9a-f]{64})">')
 _TEMPLATES = (_TEMPLATE, "report_labels.html.jinja", "report_macros.html.jinja")
 _ORDER = ("passed", "skipped", "warned", "errored", "failed", "stopped")
 _QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
+    "sources": source_facts,  # first, as that of the galleries waits for it
     "waves": facts.newest_waves,
     "quarantine": facts.quarantined,
     "quality": facts.quality_counts,
     "totals": lambda lake: facts.counts(lake, ("media",)),
     "sizes": facts.frame_sizes,
-    "sources": source_facts,
     "files": card.files,
     "splits": splits,
     "exports": exports,
@@ -146,13 +146,13 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "run": newest and {"run_id": newest["run_id"], "finished_at": ended},
         "totals": [(name, f"{n:,}") for name, n in _totals(lake, found).items()],
         "card": _card(found),
-        "said": [label_section(source, f"said-{place}") for place, source in enumerate(found["sources"])],
+        "said": found["said"],
         "stages": [stage for stage, past in zip(stages, is_past, strict=True) if not past],
         "past_stages": [stage for stage, past in zip(stages, is_past, strict=True) if past],
         "gates": {stage["name"]: stage["id"] for stage in reversed(stages)},
         "reasons": reasons,
         "quarantine": found["quarantine"],
-        "labels": [label_section(model, f"found-{place}") for place, model in enumerate(shown)],
+        "labels": found["labels"],
         "past_labels": [
             {"model_id": m.name, "frames": f"{m.frames:,}", "instances": f"{m.instances:,}"}
             for m in found["models"]
@@ -206,13 +206,16 @@ def _ask(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
         shown = [model for model in found if model.name in models] or found
         ids, sources = [model.name for model in shown], [source.name for source in asked["sources"].result()]
         asked["galleries"] = start(gallery_keys, lake, models=ids, sources=sources, most=config.max_per_class)
+        # Plots are drawn while the others are still asked.
+        said = [label_section(source, f"said-{place}") for place, source in enumerate(asked["sources"].result())]
+        labels = [label_section(model, f"found-{place}") for place, model in enumerate(shown)]
         answers = {name: answer.result() for name, answer in asked.items()}
         most = config.max_in_all if config.max_pictures else 0
         answers = choose_frames(answers, most_worst=config.max_worst, most=most)
         who = sorted({*ids, *(each["model_id"] for each in answers["evaluations"])})
         keys, side_px = keys_of(answers), config.picture_side_px
         frames = facts.frames_of_keys(lake, keys, side_px=side_px, models=who, sources=sources)
-    return {**answers, "models": found, "shown": shown, "frames": frames}
+    return {**answers, "models": found, "shown": shown, "said": said, "labels": labels, "frames": frames}
 
 
 def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:

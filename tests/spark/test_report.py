@@ -7,8 +7,11 @@ import re
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,10 @@ class World(LakeByHand):
             "frames": 1,
             "truths": 2,
             "found": 2,
+            "splits": [first],
             "ap": 0.625,
+            "ap_before": 0.5,
+            "calibration_error": 0.125,
             "score_threshold": 0.3,
             "pins": {"frames": 3},
         }
@@ -108,7 +114,7 @@ class World(LakeByHand):
                 "group_id": first,
                 "split": first,
                 "frames": 1,
-                "near": [],
+                "near": [last],
             },
         )
         self.put(
@@ -119,10 +125,13 @@ class World(LakeByHand):
                 "format": "coco",
                 "frames": 1,
                 "objects": 1,
+                "task": last,
                 "splits": [{"split": last, "frames": 1, "objects": 1}],
+                "labelled_by": [{"labels": first, "frames": 1}],
                 "pins": {"frames": 3},
             },
         )
+        self.put("export_files", {"export": first, "path": last, "size_bytes": 2048, "sha256": "0" * 64})
 
     def report(self, **settings: Any) -> str:
         seen = observe(self.lake, Config(**settings))
@@ -163,6 +172,8 @@ def test_it_tells_of_people_evaluations_splits_and_data_sets(world: World) -> No
         "at half the full size"
     )
     assert "0.625" in page and "missed" in page and "background" in page
+    assert "was 0.500" in page and "off by 0.125" in page and "ap_before" in page
+    assert "1 file, 2.0 KiB" in page and "file:///media/one.mp4 (1)" in page, "files of an export; annotators"
     assert re.search(r'href="#class-0">file:///media/one.mp4</a>', page), "classes link to their galleries"
     for section in ("frame", "class-0", "evaluation-0", "quarantined"):
         assert page.count(f'<div class="pixels" id="{section}-') == 1
@@ -170,6 +181,88 @@ def test_it_tells_of_people_evaluations_splits_and_data_sets(world: World) -> No
     ids = re.findall(r' id="([^"]+)"', page)
     links = re.findall(r'href="#([^"]+)"', page)
     assert len(ids) == len({*ids}) and {*links} <= {*ids}
+
+
+class Outline(HTMLParser):
+    """What somebody who cannot see the page is told of it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.problems: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.tables: list[set[str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        self.seen[tag] += 1
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        elif tag == "table":
+            self.tables.append(set())
+        elif tag == "caption":
+            self.tables[-1].add(tag)
+        if tag == "th" and told.get("scope") not in ("row", "col"):
+            self.problems.append(f"a heading of a table without scope: {self.get_starttag_text()}")
+        if tag == "img" and not (told.get("alt") and told.get("loading") == "lazy"):
+            self.problems.append("a picture without words, or one that does not wait")
+        if told.get("class") == "scroll" and not (told.get("tabindex") == "0" and told.get("aria-label")):
+            self.problems.append(f"a region that keys do not reach: {self.get_starttag_text()}")
+        if told.get("role") == "img" and not told.get("aria-label"):
+            self.problems.append("a plot without words")
+
+
+def test_it_can_be_read_aloud_and_walked_by_keys(world: World) -> None:
+    names = ["file:///media/one.mp4", "file:///media/two.mp4"]
+    world.fill(*names)
+    world.fill_whole(*names)
+    page = world.report()
+    outline = Outline(page)
+    assert outline.problems == [] and outline.seen["img"] > 4 and outline.seen["th"] > 30
+    assert outline.headings[0] == 1 and outline.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(outline.headings)), "no level is left out"
+    assert outline.tables and all("caption" in table for table in outline.tables)
+    ids, links = re.findall(r' id="([^"]+)"', page), re.findall(r'href="#([^"]+)"', page)
+    assert len(ids) == len({*ids}) and {*links} <= {*ids}
+    assert re.search(r'<body>\s*<a class="skip" href="#content">', page)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'" in page
+    assert outline.seen["script"] == outline.seen["link"] == outline.seen["iframe"] == 0
+
+
+def test_a_frame_links_to_its_other_pictures_and_a_reason_to_its_gate(world: World) -> None:
+    world.fill("file:///one.mp4", "file:///two.mp4")
+    world.fill_whole("file:///one.mp4")
+    key = f"{1:064x}"
+    row = {"stage": "extract_frames", "producer": "extract_frames", "input_key": key, "reason": "damaged"}
+    world.put("quarantine", row, {**row, "reason": "odd", "output_key": f"{key}/99999999999/{2**70}"})
+    page = world.report()
+    assert page.count('<div class="pixels" id="quarantined-') == 2, "of a media that is damaged the last frame is shown"
+    assert re.search(r'<a href="#gate-0">extract_frames</a>', page) and '<summary id="gate-0">' in page
+    assert re.search(r'<a href="#reason-\d">extract_frames: damaged</a>', page)
+    worst = re.search(r'id="evaluation-0-(\w+)"', page)
+    assert worst is not None
+    for place in ("class-0", "frame", "quarantined"):
+        assert f'href="#{place}-{worst[1]}"' in page
+    assert len(re.findall('<figure class="picture">', world.report(max_in_all=3))) == 3
+    assert "data:image" not in world.report(max_in_all=0)
+
+
+@pytest.mark.long
+def test_many_labels_make_no_long_page(world: World) -> None:
+    world.fill("file:///one.mp4")
+    box = {"x_min": 1.0, "y_min": 1.0, "x_max": 9.0, "y_max": 9.0}
+    things = [
+        {"label_id": n, "label": f"label {n % 20_000}", "score": n % 97 / 100, "box": box} for n in range(100_000)
+    ]
+    key = {"media_id": f"{0:064x}", "stream_index": 0, "pts": 512}
+    world.put("detections", {**key, "model_id": "many@1:0", "frame_width_px": 64, "frame_height_px": 48,
+                             "instances": things})  # fmt: skip
+    world.put("annotations", {**key, "source": "people", "annotator": "a", "full_width_px": 64, "full_height_px": 48,
+                              "instances": [{**each, "score": None} for each in things[:30_000]]})  # fmt: skip
+    page = world.report()
+    assert "the 30 most frequent of 20,000" in page and "100,001" in page
+    assert len(page) < 3_000_000
 
 
 @pytest.mark.long
