@@ -104,12 +104,13 @@ def page(lake: Lake, config: Config, models: Sequence[str], *, state: str) -> st
     from jinja2 import DictLoader, Environment, StrictUndefined
 
     environment = Environment(
-        loader=DictLoader(_templates()), autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True
+        loader=DictLoader(templates()), autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True
     )
     return environment.get_template(_TEMPLATE).render(_values(lake, config, models), state=state)
 
 
-def _templates() -> dict[str, str]:
+def templates() -> dict[str, str]:
+    """The templates of the page by name."""
     folder = files("visionlake.jobs")
     return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in _TEMPLATES}
 
@@ -122,7 +123,7 @@ def _shown(value: Any) -> Any:
 def _state(lake: Lake, config: Config, models: Sequence[str]) -> str:
     """Digest of all that the page is a function of."""
     heads = {name: lake.head(name) for name in _tables(lake)}
-    parts = [heads, config.model_dump(mode="json"), __version__, _templates(), sorted(models)]
+    parts = [heads, config.model_dump(mode="json"), __version__, templates(), sorted(models)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jinja2 import DictLoader, Environment
+from markupsafe import escape
 
 from visionlake.jobs._report_confusion import confusion_matrix
 from visionlake.jobs._report_facts import key_of
@@ -13,6 +15,7 @@ from visionlake.jobs._report_labels import LabelFacts, class_rows
 from visionlake.jobs._report_pictures import link_alike
 from visionlake.jobs._report_plots import bars, lines, spread
 from visionlake.jobs._report_sheets import choose_frames, keys_of
+from visionlake.jobs.report import templates
 from visionlake.udfs.agreement import alike
 
 
@@ -122,3 +125,11 @@ def test_boxes_that_are_alike_are_paired_by_class() -> None:
     a, b = [thing("car", 0), thing("car", 50), thing("bus", 0)], [thing("car", 1), thing("sign", 0)]
     assert alike(a, b, iou=0.5) == [(a[0], b[0])]
     assert alike([], b, iou=0.5) == [] == alike(a, [], iou=0.5)
+
+
+@pytest.mark.parametrize("name", ["items", "get", "__class__", "<b>"])
+def test_a_name_without_a_section_links_nowhere(name: str) -> None:
+    page = Environment(loader=DictLoader(templates()), autoescape=True)
+    use = page.from_string('{% from "report_macros.html.jinja" import linked %}{{ linked(name, links) }}')
+    assert use.render(name=name, links={}) == escape(name)
+    assert use.render(name=name, links={name: "class-0"}) == f'<a href="#class-0">{escape(name)}</a>'
