@@ -222,7 +222,8 @@ def _ask(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]:
 def _diff(lake: Lake, config: Config) -> dict[str, Any] | None:
     if not config.diff_labels:
         return None
-    return diff_section(lake, config.diff_labels, most=config.max_worst, side_px=config.picture_side_px)
+    most = min(config.max_worst, config.max_in_all)
+    return diff_section(lake, config.diff_labels, most=most, side_px=config.picture_side_px)
 
 
 def _stage(wave: Mapping[str, Any]) -> dict[str, Any]:
