@@ -24,8 +24,7 @@ def choose_frames(found: Answers, *, most_worst: int, most: int) -> dict[str, An
 
     `diff` has its pictures already, which count.
     """
-    diff = found["diff"]
-    left = max(0, most - len(diff["pictures"] if diff and not diff["problem"] else ()))
+    left = max(0, most - len(_compared(found["diff"])))
     bad = _bad_frames(found["quarantine"])[: min(left, _MAX_QUARANTINED)]
     left -= len(bad)
     results = []
@@ -75,10 +74,15 @@ def pictured(found: Answers, *, who: Sequence[str]) -> dict[str, Any]:
             "quarantined": ("quarantine", values["quarantined"]),
             **{each["id"]: (f"worst of {each['evaluation']}, {each['kind']}", each["pictures"]) for each in results},
             **{gallery["id"]: (f"class {gallery['label']}", gallery["pictures"]) for gallery in made},
+            "agreement": ("agreement", _compared(found["diff"])),
             "frame": ("frames", values["pictures"]),
         }
     )
     return values
+
+
+def _compared(diff: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
+    return diff["pictures"] if diff and not diff["problem"] else ()
 
 
 def _key(row: Mapping[str, Any]) -> Key:
