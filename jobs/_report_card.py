@@ -7,12 +7,11 @@ from typing import Any
 from ._lake import Lake
 
 _LICENCES = ("licence", "license")
-_MAX_LICENCES = 10
+_MAX_LICENCES, _MAX_KINDS = 10, 6  # of kinds: video, image and neither, there or gone
 
 
 def files(lake: Lake) -> dict[str, Any] | None:
     """Files that are there, by kind, and by licence where a manifest names some; and how many are there no more."""
-    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     if not lake.exists("sources"):
@@ -30,15 +29,10 @@ def files(lake: Lake) -> dict[str, Any] | None:
     found = rows.groupingSets([["kind", "is_present"], ["licence", "is_present"]], "kind", "licence", "is_present").agg(
         *sums, (F.grouping("kind") == 1).alias("no_kind")
     )
-    alike = Window.partitionBy("no_kind", "is_present")
-    ranked = found.withColumns(
-        {
-            "place": F.row_number().over(alike.orderBy(F.desc("files"), F.coalesce("licence", F.lit("")))),
-            "groups": F.count("*").over(alike),
-        }
-    )
-    told = ranked.where(F.col("place") <= _MAX_LICENCES).orderBy("no_kind", "kind", "place").collect()
-    kinds = [row for row in told if not row["no_kind"]]
+    # A row for each kind, and then the most frequent licences; one more than is shown tells that there are more.
+    told = found.orderBy("no_kind", F.desc("is_present"), F.desc("files"), F.coalesce("licence", F.lit("")))
+    told = told.limit(_MAX_KINDS + _MAX_LICENCES + 1).collect()
+    kinds = sorted((row for row in told if not row["no_kind"]), key=lambda row: row["kind"] or "")
     licences = [row for row in told if row["no_kind"] and row["is_present"]]
     return {
         "kinds": [
@@ -51,8 +45,8 @@ def files(lake: Lake) -> dict[str, Any] | None:
             for row in kinds
             if row["is_present"]
         ],
-        "licences": [(row["licence"] or "unknown", f"{row['files']:,}") for row in licences],
-        "more_licences": licences[0]["groups"] - len(licences) if licences else 0,
+        "licences": [(row["licence"] or "unknown", f"{row['files']:,}") for row in licences[:_MAX_LICENCES]],
+        "has_more_licences": len(licences) > _MAX_LICENCES,
         "has_licences": known is not None,
         "gone": sum(row["files"] for row in kinds if not row["is_present"]),
     }

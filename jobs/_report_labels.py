@@ -11,7 +11,7 @@ from ._lake import Lake
 from ._report_plots import bars, spread
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
+    from pyspark.sql import Column, DataFrame, Row
 
 BINS = 20
 _MOST_DENSE = 20
@@ -49,76 +49,64 @@ def source_facts(lake: Lake) -> list[LabelFacts]:
 
 
 def _facts(rows: DataFrame, who: str, *, by: str | None = None) -> list[LabelFacts]:
-    objects, frames = _objects(rows, who), _frames(rows, who, by)
+    counted: dict[str, dict[str, list[Row]]] = {}
+    for row in _counted(rows, who, by).orderBy("who", "place").collect():
+        counted.setdefault(row["who"], {}).setdefault(row["kind"], []).append(row)
     found = []
-    for name in sorted({row["who"] for row in frames}):
-        mine = [row for row in objects if row["who"] == name]
-        labels = [row for row in mine if not row["no_label"]]
-        octaves = {row["octave"]: row["count"] for row in mine if not row["no_octave"]}
-        scores = {row["score_bin"]: row["count"] for row in mine if not row["no_score"]}
-        dense = {row["n"]: row["count"] for row in frames if row["who"] == name and not row["no_n"]}
-        people = [row for row in frames if row["who"] == name and not row["no_annotator"] and row["annotator"]]
+    for name, kinds in counted.items():
+        labels, dense = kinds.get("label", []), _by_number(kinds.get("n", []))
+        scores = _by_number(kinds.get("score", []))
         found.append(
             LabelFacts(
                 name=name,
                 frames=sum(dense.values()),
                 instances=labels[0]["total"] if labels else 0,
                 classes=labels[0]["groups"] if labels else 0,
-                labels={row["label"]: row["count"] for row in labels},
+                labels={row["value"]: row["count"] for row in labels},
                 scores=[] if by else [scores.get(place, 0) for place in range(BINS)],  # people are sure
-                octaves=dict(sorted(octaves.items())),
+                octaves=dict(sorted(_by_number(kinds.get("octave", [])).items())),
                 densities=[dense.get(n, 0) for n in range(max(dense, default=-1) + 1)],
-                annotators=[(row["annotator"], row["count"]) for row in people],
+                annotators=[(row["value"], row["count"]) for row in kinds.get("annotator", [])],
             )
         )
     return found
 
 
-def _objects(rows: DataFrame, who: str) -> list[Row]:
-    """How many objects of each class, score and size each has; of classes, the most frequent."""
-    from pyspark.sql import functions as F
-
-    one = rows.select(F.col(who).alias("who"), F.explode("instances").alias("i")).select("who", "i.*")
-    size = F.expr("sqrt((box.x_max - box.x_min) * (box.y_max - box.y_min))")
-    score = F.when(F.col("score") == 1, BINS - 1).otherwise(F.floor(F.col("score") * BINS)).alias("score_bin")
-    octave = F.floor(F.log2(F.greatest(size, F.lit(1.0)))).alias("octave")
-    return _counted(one.select("who", "label", score, octave), {"label": "no_label", "score_bin": "no_score",
-                    "octave": "no_octave"}, most={"no_label": _MAX_LABELS})  # fmt: skip
+def _by_number(rows: Sequence[Row]) -> dict[int, int]:
+    return {int(row["value"]): row["count"] for row in rows}
 
 
-def _frames(rows: DataFrame, who: str, by: str | None) -> list[Row]:
-    """How many frames have so many objects, and how many the busiest annotators have annotated."""
-    from pyspark.sql import functions as F
+def _counted(rows: DataFrame, who: str, by: str | None) -> DataFrame:
+    """How often each `value` of each `kind` is there, counted in one pass; of each kind the most frequent values.
 
-    n = F.least(F.size("instances"), F.lit(_MOST_DENSE)).alias("n")
-    person = F.col(by) if by else F.lit(None).cast("string")
-    each = rows.select(F.col(who).alias("who"), n, person.alias("annotator"))
-    return _counted(each, {"n": "no_n", "annotator": "no_annotator"}, most={"no_annotator": _MAX_ANNOTATORS})
-
-
-def _counted(rows: DataFrame, flags: Mapping[str, str], *, most: Mapping[str, int]) -> list[Row]:
-    """Rows of each value of each column, the most frequent first; `flags` name what is true for other columns' counts.
-
-    `groups` and `total` are the number of values of that column and of all its rows, of which `most` may be left.
+    Kinds are label, score and octave of objects, n of frames (the number of objects), and annotator of frames.
+    `groups` is how many values a kind has, `total` what all of them add up to.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    counted = rows.groupingSets([["who", name] for name in flags], "who", *flags).agg(
-        F.count("*").alias("count"), *((F.grouping(name) == 1).alias(flag) for name, flag in flags.items())
-    )
-    alike = Window.partitionBy("who", *flags.values())
+    def fact(kind: str, value: Column) -> Column:
+        return F.struct(F.lit(kind).alias("kind"), value.cast("string").alias("value"))
+
+    def facts(one: Column) -> Column:
+        box, score = one["box"], one["score"]
+        size = F.sqrt((box["x_max"] - box["x_min"]) * (box["y_max"] - box["y_min"]))
+        score_bin = F.when(score == 1, BINS - 1).otherwise(F.floor(score * BINS))
+        octave = F.floor(F.log2(F.greatest(size, F.lit(1.0))))
+        return F.array(fact("label", one["label"]), fact("score", score_bin), fact("octave", octave))
+
+    of_frame = [fact("n", F.least(F.size("instances"), F.lit(_MOST_DENSE)))]
+    of_frame += [fact("annotator", F.col(by))] if by else []
+    told = F.concat(F.flatten(F.transform("instances", facts)), F.array(*of_frame))
+    each = rows.select(F.col(who).alias("who"), F.inline(told)).where("value IS NOT NULL")
+    alike = Window.partitionBy("who", "kind")
+    counted = each.groupBy("who", "kind", "value").count()
+    place = F.row_number().over(alike.orderBy(F.desc("count"), "value"))
     counted = counted.withColumns(
-        {
-            "place": F.row_number().over(alike.orderBy(F.desc("count"), *flags)),
-            "groups": F.count("*").over(alike),
-            "total": F.sum("count").over(alike),
-        }
+        {"place": place, "groups": F.count("*").over(alike), "total": F.sum("count").over(alike)}
     )
-    is_shown = F.lit(True)
-    for flag, limit in most.items():
-        is_shown = is_shown & (F.col(flag) | (F.col("place") <= limit))
-    return counted.where(is_shown).orderBy("who", "place").collect()
+    most = F.when(F.col("kind") == "annotator", _MAX_ANNOTATORS).otherwise(_MAX_LABELS)
+    return counted.where(F.col("place") <= most)
 
 
 def label_section(facts: LabelFacts, name: str) -> dict[str, Any]:

@@ -94,23 +94,19 @@ def _labelled(frame: Mapping[str, Any], who: Sequence[str]) -> dict[str, Any]:
 
 
 def _bad_frames(quarantine: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Examples of the quarantine that name a frame, or a media that has some: each frame once for a reason."""
-    found = {
-        (place, *_key(example["frame"])): {**row, "place": place, "frame": example["frame"]}
-        for place, row in enumerate(quarantine)
-        for example in row["examples"]
-        if example["frame"] is not None
-    }
+    """The frames of examples, each once with its reasons: anchors and words."""
+    found: dict[Key, dict[str, Any]] = {}
+    for place, row in enumerate(quarantine):
+        for frame in [example["frame"] for example in row["examples"] if example["frame"] is not None]:
+            entry = found.setdefault(_key(frame), {"frame": frame, "reasons": {}})
+            entry["reasons"][f"reason-{place}"] = f"{row['stage']}: {row['reason']}"
     return list(found.values())
 
 
 def _quarantined(bad: Sequence[Mapping[str, Any]], frames: Mapping[Key, Any]) -> list[dict[str, Any]]:
-    by_frame: dict[Key, list[Mapping[str, Any]]] = {}
-    for row in bad:
-        by_frame.setdefault(_key(row["frame"]), []).append(row)
-    shown = [key for key in by_frame if key in frames]
-    pictures = pictures_by_label([_labelled(frames[key], ()) for key in shown])
-    for picture, key in zip(pictures, shown, strict=True):
-        picture["reasons"] = [(f"reason-{row['place']}", f"{row['stage']}: {row['reason']}") for row in by_frame[key]]
-        picture["alt"] = f"frame at {picture['when']}, in quarantine: {', '.join(why for _, why in picture['reasons'])}"
+    shown = [row for row in bad if _key(row["frame"]) in frames]
+    pictures = pictures_by_label([_labelled(frames[_key(row["frame"])], ()) for row in shown])
+    for picture, row in zip(pictures, shown, strict=True):
+        picture["reasons"] = list(row["reasons"].items())
+        picture["alt"] = f"frame at {picture['when']}, in quarantine: {', '.join(row['reasons'].values())}"
     return pictures

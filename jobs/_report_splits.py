@@ -10,12 +10,11 @@ from visionlake.udfs.uris import display
 from ._lake import Lake
 from ._report_card import size_text
 
-_MAX_CLASSES, _MAX_EXPORTS, _MAX_SPLITS = 30, 50, 100
+_MAX_CLASSES, _MAX_SETS, _MAX_EXPORTS, _MAX_SPLITS = 30, 10, 50, 100
 
 
 def splits(lake: Lake) -> list[dict[str, Any]]:
     """Each set of splits, with what its splits hold: media, frames, and objects that people have seen, by class."""
-    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     if not lake.exists("splits"):
@@ -42,9 +41,7 @@ def splits(lake: Lake) -> list[dict[str, Any]]:
         by_class = by_split.groupBy("split_set", "label").agg(
             F.sum("n").alias("total"), F.map_from_entries(F.collect_list(F.struct("split", "n"))).alias("by_split")
         )
-        # One more than is shown tells that there are more.
-        place = F.row_number().over(Window.partitionBy("split_set").orderBy(F.desc("total"), "label"))
-        for row in by_class.withColumn("place", place).where(F.col("place") <= _MAX_CLASSES + 1).collect():
+        for row in by_class.orderBy(F.desc("total"), "label").limit(_MAX_CLASSES * _MAX_SETS).collect():
             counts[row["split_set"], row["label"]] = row["by_split"]
     return [
         _split_set(name, [row for row in sizes if row["split_set"] == name], counts)

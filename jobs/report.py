@@ -187,7 +187,7 @@ def _card(found: Mapping[str, Any]) -> dict[str, Any] | None:
     """The data set in short: files, licences, sizes of frames, classes."""
     if not (found["files"] or found["sizes"]):
         return None
-    none = {"kinds": [], "licences": [], "more_licences": 0, "has_licences": False, "gone": 0}
+    none = {"kinds": [], "licences": [], "has_more_licences": False, "has_licences": False, "gone": 0}
     sizes = found["sizes"].get("sizes", ())
     return {
         **(found["files"] or none),
