@@ -96,46 +96,39 @@ def _last_frames(lake: Lake, media: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {row["media_id"]: {"media_id": row["media_id"], **row["last"].asDict()} for row in found}
 
 
-def frame_sizes(lake: Lake) -> dict[str, Any]:
-    """Frames of each size, the most frequent ones, and how many there are in all."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    if not lake.exists("frames"):
-        return {}
-    sizes = lake.table("frames").groupBy("width_px", "height_px").count()
-    sizes = sizes.withColumn("total", F.sum("count").over(Window.partitionBy()))
-    found = sizes.orderBy(F.desc("count"), "width_px", "height_px").limit(_SIZES + 1).collect()
-    return {
-        "total": found[0]["total"] if found else 0,
-        "sizes": [(row["width_px"], row["height_px"], row["count"]) for row in found[:_SIZES]],
-        "is_cut": len(found) > _SIZES,
-    }
-
-
 def counts(lake: Lake, names: Iterable[str]) -> dict[str, int]:
     """Rows of those tables and views that there are."""
     return {name: lake.table(name).count() for name in names if lake.exists(name)}
 
 
-def quality_counts(lake: Lake) -> dict[str, list[int]]:
-    """Frames in equal parts of each measure's range; what lies outside counts in the outermost part."""
+def frame_counts(lake: Lake) -> dict[str, Any]:
+    """Frames in all, by size (the most frequent ones), and in equal parts of each measure's range.
+
+    What lies outside of a range counts in the outermost part.
+    """
     from pyspark.sql import functions as F
 
     if not lake.exists("frames"):
         return {}
-    columns = []
+    size = F.concat_ws(" × ", *(F.col(f"{side}_px").cast("string") for side in ("width", "height")))
+    facts = [F.struct(F.lit("size").alias("kind"), size.alias("value"))]
     for name, (low, high) in QUALITY.items():
         value = F.log10(F.greatest(F.col(name), F.lit(1.0))) if name == "sharpness" else F.col(name)
-        place = F.floor((value - low) / (high - low) * BINS)
-        columns.append(F.greatest(F.lit(0), F.least(place, F.lit(BINS - 1))).alias(name))
-    rows = lake.table("frames").groupBy(*columns).count().collect()
-    found = {name: [0] * BINS for name in QUALITY}
-    for row in rows:
-        for name, bins in found.items():
-            if row[name] is not None:
-                bins[row[name]] += row["count"]
-    return found
+        part = F.greatest(F.lit(0), F.least(F.floor((value - low) / (high - low) * BINS), F.lit(BINS - 1)))
+        bounded = F.when(F.col(name).isNotNull(), part).cast("string")
+        facts.append(F.struct(F.lit(name).alias("kind"), bounded.alias("value")))
+    counted = lake.table("frames").select(F.inline(F.array(*facts))).groupBy("kind", "value").count()
+    # All parts of ranges, and then sizes: one more than is shown tells that there are more.
+    first = counted.orderBy(F.col("kind") == "size", F.desc("count"), "value")
+    bins, sizes, total = {name: [0] * BINS for name in QUALITY}, list[tuple[str, int]](), 0
+    for row in first.limit((BINS + 1) * len(QUALITY) + _SIZES + 1).collect():
+        if row["kind"] == "size":
+            sizes.append((row["value"], row["count"]))
+        elif row["value"] is not None:
+            bins[row["kind"]][int(row["value"])] += row["count"]
+        total += row["count"] if row["kind"] == "brightness" else 0
+    known = {name: parts for name, parts in bins.items() if any(parts)}
+    return {"total": total, "sizes": sizes[:_SIZES], "has_more_sizes": len(sizes) > _SIZES, "quality": known}
 
 
 def sheet_keys(lake: Lake, *, most: int) -> list[dict[str, Any]]:

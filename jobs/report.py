@@ -38,9 +38,8 @@ _QUESTIONS: Mapping[str, Callable[[Lake], Any]] = {
     "sources": source_facts,  # first, as that of the galleries waits for it
     "waves": facts.newest_waves,
     "quarantine": facts.quarantined,
-    "quality": facts.quality_counts,
     "totals": lambda lake: facts.counts(lake, ("media",)),
-    "sizes": facts.frame_sizes,
+    "counts": facts.frame_counts,
     "files": card.files,
     "splits": splits,
     "exports": exports,
@@ -162,8 +161,8 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
         "diff": found["diff"],
         "splits": found["splits"],
         "exports": found["exports"],
-        "frame_count": f"{found['sizes'].get('total', 0):,}",
-        "quality": _quality(found["quality"]),
+        "frame_count": f"{found['counts'].get('total', 0):,}",
+        "quality": _quality(found["counts"].get("quality", {})),
         "tables": [(name, lake.version(name)) for name in _tables(lake)],
     } | pictured(found, who=[each.name for each in (*found["sources"], *shown)])
     # What tells of a source or a model in one section links to the section that is about it.
@@ -174,8 +173,8 @@ def _values(lake: Lake, config: Config, models: Sequence[str]) -> dict[str, Any]
 def _totals(lake: Lake, found: Mapping[str, Any]) -> dict[str, int]:
     """Rows of the tables that there are, as the other answers have them."""
     totals = dict(found["totals"])
-    if found["sizes"]:
-        totals["frames"] = found["sizes"]["total"]
+    if found["counts"]:
+        totals["frames"] = found["counts"]["total"]
     if lake.exists("quarantine"):
         totals["quarantine"] = sum(row["count"] for row in found["quarantine"])
     if found["shown"]:
@@ -185,14 +184,14 @@ def _totals(lake: Lake, found: Mapping[str, Any]) -> dict[str, int]:
 
 def _card(found: Mapping[str, Any]) -> dict[str, Any] | None:
     """The data set in short: files, licences, sizes of frames, classes."""
-    if not (found["files"] or found["sizes"]):
+    counts = found["counts"]
+    if not (found["files"] or counts):
         return None
     none = {"kinds": [], "licences": [], "has_more_licences": False, "has_licences": False, "gone": 0}
-    sizes = found["sizes"].get("sizes", ())
     return {
         **(found["files"] or none),
-        "sizes": [(f"{w} × {h} px" if w and h else "unknown", f"{count:,}") for w, h, count in sizes],
-        "is_cut": found["sizes"].get("is_cut", False),
+        "sizes": [(f"{size} px" if size else "unknown", f"{count:,}") for size, count in counts.get("sizes", ())],
+        "is_cut": counts.get("has_more_sizes", False),
         "classes": class_rows(found["sources"], found["shown"]),
     }
 
