@@ -104,6 +104,7 @@ def test_an_evaluation_is_made_again_when_labels_change_and_only_then(world: Wor
     assert (world.rows()[None]["frames"], world.rows()[None]["ap"]) == (2, rows[None]["ap"])
 
 
+@pytest.mark.long
 def test_a_gate_stops_what_is_too_bad_and_lets_better_labels_pass(world: World) -> None:
     world.frame("a", there=[("ant", 10), ("bee", 60)], found=[("ant", 10, 0.9)])
     result = world.run(min_ap=0.6)
@@ -128,6 +129,7 @@ def test_a_gate_stops_what_is_too_bad_and_lets_better_labels_pass(world: World) 
     assert {row["model_id"] for row in world.rows().values()} == {"nano@2:00"}
 
 
+@pytest.mark.long
 def test_models_without_a_frame_to_compare_are_told(world: World) -> None:
     world.frame("a", there=[("ant", 10)], found=[("ant", 10, 0.9)])
     assert status(world.run(models=[MODEL, "other@1:00"])) == "done"
@@ -137,6 +139,7 @@ def test_models_without_a_frame_to_compare_are_told(world: World) -> None:
     assert {row["model_id"] for row in world.rows().values()} == {MODEL}
 
 
+@pytest.mark.long
 def test_splits_and_annotators_choose_what_counts(world: World) -> None:
     for name, split in (("a", "train"), ("b", "test")):
         world.put("splits", {"split_set": "main", "media_id": name * 64, "group_id": name, "split": split, "frames": 1})

@@ -121,6 +121,7 @@ def test_people_go_before_models_and_pixels_are_those_of_the_pictures(world: Wor
     assert found == ["people", "people", MODEL, "nobody"]
 
 
+@pytest.mark.long
 def test_the_same_versions_give_the_same_bytes(world: World) -> None:
     world.run(shard_frames=2)
     first, before = world.set(), digests(world.set())
@@ -143,6 +144,7 @@ def test_the_same_versions_give_the_same_bytes(world: World) -> None:
     assert digests(first) == before
 
 
+@pytest.mark.long
 def test_a_data_set_that_was_lost_or_left_half_is_written_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*_: Any) -> None:
         raise RuntimeError("killed")
@@ -160,6 +162,7 @@ def test_a_data_set_that_was_lost_or_left_half_is_written_again(world: World, mo
     assert digests(world.set()) == before
 
 
+@pytest.mark.long
 def test_splits_have_folders_of_their_own(world: World) -> None:
     for name, split in (("a", "train"), ("b", "test"), ("c", "test")):
         world.put("splits", {"split_set": "main", "media_id": name * 64, "group_id": name, "split": split, "frames": 1})
@@ -169,6 +172,7 @@ def test_splits_have_folders_of_their_own(world: World) -> None:
     assert sorted(path.name for path in (world.set() / "labels").iterdir()) == ["test"]
 
 
+@pytest.mark.long
 def test_frames_without_a_picture_are_told_and_left_out(world: World) -> None:
     world.frame("e", people=[("ant", 10)], image=None, image_format=None)
     assert status(world.run()) == "done"

@@ -96,6 +96,7 @@ def status(result: RunResult) -> str:
     return {each.stage: each.status for each in result.stages}["import_annotations.people"]
 
 
+@pytest.mark.long
 def test_annotations_follow_their_files_and_the_media_they_speak_of(world: World) -> None:
     for number in range(3):
         world.picture(f"{number}.png", value=number)
@@ -160,6 +161,7 @@ def test_a_picture_is_found_by_content_by_path_and_by_name(world: World) -> None
     assert [row["media_id"] for row in world.rows()] == [by_name["x/1.png"]]
 
 
+@pytest.mark.long
 def test_annotations_lie_as_their_pictures_do(world: World) -> None:
     boxes = {1: (10.0, 20.0, 40.0, 60.0), 3: (56.0, 4.0, 86.0, 44.0), 6: (36.0, 10.0, 76.0, 40.0)}
     images = []
@@ -275,6 +277,7 @@ def test_an_input_that_is_not_there_is_told(world: World) -> None:
     assert failed.exit_code == 2 and "no_such_folder" in str(failed.error)
 
 
+@pytest.mark.long
 def test_a_file_that_was_mended_is_read_again_where_a_gate_had_stopped_it(world: World) -> None:
     for number in range(25):
         world.picture(f"{number}.png", value=number)

@@ -78,6 +78,7 @@ def test_what_looks_alike_or_is_of_one_site_stays_together(world: World) -> None
     assert {row["split"] for row in rows.values()} == {"train", "test"}
 
 
+@pytest.mark.long
 def test_splits_stay_as_data_comes_and_goes(world: World) -> None:
     world.media(*media("abcdef"))
     assert status(world.run()) == "done"
