@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lake_by_hand import LakeByHand, picture
 from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
 
 from visionlake.errors import ConfigError
 from visionlake.jobs import export_dataset
@@ -202,3 +203,14 @@ def test_nothing_to_hand_over_stops(world: World) -> None:
 def test_wrong_settings_are_told_before_any_work(world: World, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         world.run(**settings)
+
+
+def test_pictures_are_never_broadcast(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    """By their files, equal pictures look small enough; in the memory of one process they may be gigabytes."""
+    frames = spark.createDataFrame([("a", 0, 0, b"jpeg")], "media_id string, stream_index int, pts long, image binary")
+    found = export_dataset._with_pictures(frames.drop("image").withColumn("split", F.lit("train")), frames)
+    assert found.collect()[0]["image"] == b"jpeg"
+    capsys.readouterr()
+    found.explain()
+    plan = capsys.readouterr().out
+    assert "SortMergeJoin" in plan and "Broadcast" not in plan
