@@ -120,7 +120,7 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     plan = _plan(samples, config)
     folder = folder_of(config, pins)
     job = ExportJob(format=config.format, plan=plan, folder=folder, limits=_limits(config))
-    whole = _with_pictures(samples, inputs["frames"]).repartition("split", "shard")
+    whole = _join_pictures(samples, inputs["frames"]).repartition("split", "shard")
     shards = whole.sortWithinPartitions("split", "shard", *KEY).mapInArrow(partial(write_shards, job=job), FILE_DDL)
     by_split = samples.repartition("split").sortWithinPartitions("split", *KEY)
     told = by_split.mapInArrow(partial(write_splits, job=job), FILE_DDL)
@@ -263,7 +263,7 @@ def _in_shards(samples: DataFrame, config: Config) -> DataFrame:
     return samples.join(keys, list(KEY))
 
 
-def _with_pictures(samples: DataFrame, stored: DataFrame) -> DataFrame:
+def _join_pictures(samples: DataFrame, stored: DataFrame) -> DataFrame:
     """The samples, each with its picture of the frames `stored`, or null.
 
     Pictures that are alike are small in files and large in memory: Spark would take them for what it can broadcast.

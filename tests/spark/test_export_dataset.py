@@ -208,7 +208,7 @@ def test_wrong_settings_are_told_before_any_work(world: World, settings: dict[st
 def test_pictures_are_never_broadcast(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
     """By their files, equal pictures look small enough; in the memory of one process they may be gigabytes."""
     frames = spark.createDataFrame([("a", 0, 0, b"jpeg")], "media_id string, stream_index int, pts long, image binary")
-    found = export_dataset._with_pictures(frames.drop("image").withColumn("split", F.lit("train")), frames)
+    found = export_dataset._join_pictures(frames.drop("image").withColumn("split", F.lit("train")), frames)
     assert found.collect()[0]["image"] == b"jpeg"
     capsys.readouterr()
     found.explain()
