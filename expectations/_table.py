@@ -51,7 +51,8 @@ class Rule:
 class Check:
     """A check of a whole wave: a number that must lie within bounds.
 
-    `metric` is a SQL aggregate over the wave's good rows, or the name of a number which the stage measures itself.
+    `metric` is a SQL aggregate over the wave's good rows, the name of a number which the stage measures itself, or
+    "errors:<reason>", how many rows are in quarantine for that reason.
     `offending` is a SQL predicate that picks the rows whose keys the report shows. A null metric fails the check,
     except where the wave has no good row at all. With `share=True` the metric is a share of rows, and the check stops a
     wave only from `min_rows` rows on; below, it warns. With a `factor` the bounds come from the producer's earlier

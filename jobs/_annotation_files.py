@@ -67,7 +67,7 @@ def _listed(discovery: Discovery) -> list[dict[str, Any]]:
 
     config = discovery.config
     patterns = find_format(config.format).FILES
-    parts = _parts(config.inputs)
+    parts = _parts(config)
     work = partial(list_files, columns=(), exclude=config.exclude, min_age_s=config.min_age_s)
     tasks = discovery.spark.createDataFrame(pa.table({"parts": pa.array(bundle(parts, _TASKS), pa.string())}))
     found = tasks.mapInArrow(
@@ -78,20 +78,30 @@ def _listed(discovery: Discovery) -> list[dict[str, Any]]:
     files: dict[str, dict[str, Any]] = {}
     for row in found.to_pylist():
         if row["kind"] == "unreadable":
-            raise UsageError(f"import_annotations: {row['uri']} cannot be listed: {row['message']}")
+            raise UsageError(f"{_section(config)}: {row['uri']} cannot be listed: {row['message']}")
         if row["kind"] == FILE and _has_name(row["uri"], patterns):
             files[row["uri"]] = {name: row[name] for name in FACTS}
+    if not files:
+        seen = ", ".join(sorted(row["uri"] for row in found.to_pylist() if row["kind"] == FILE)[:3]) or "no file at all"
+        raise UsageError(
+            f"{_section(config)}: format = {config.format!r} reads {', '.join(patterns)}, and inputs = "
+            f"{list(config.inputs)} has none such that is older than {config.min_age_s:g} s, but {seen}"
+        )
     return [files[uri] for uri in sorted(files)]
 
 
-def _parts(inputs: tuple[str, ...]) -> list[Any]:
+def _section(config: Any) -> str:
+    return f"import_annotations.{config.source}"
+
+
+def _parts(config: Any) -> list[Any]:
     """What to list. A file is one of annotations here, also where ingest would read it as a manifest."""
     from visionlake.udfs.listing import InputError, plan_parts
 
     try:
-        parts = plan_parts(inputs)
+        parts = plan_parts(config.inputs)
     except InputError as error:
-        raise UsageError(f"import_annotations: {error}") from None
+        raise UsageError(f"{_section(config)}: {error}") from None
     return [replace(part, kind="file", of=1) if part.kind == "manifest" else part for part in parts if not part.slice]
 
 

@@ -65,7 +65,7 @@ def audit(
     return Audit(
         outputs=outputs,
         bad=bad,
-        published=max(output.count for output in outputs),
+        published=max(output.count for output in outputs if output.table not in stage.records),
         quarantined=sum(reasons.values()),
         reasons=reasons,
         checks=checks,

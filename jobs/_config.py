@@ -18,7 +18,7 @@ from visionlake.udfs._mlflow import address_without_secrets
 from visionlake.udfs.uris import ADDRESS
 
 from ._fields import TomlFloat, describe_field
-from ._fit import Complaint, check_fit, check_models, with_sources
+from ._fit import Complaint, check_fit, check_models, check_splits, with_sources
 from ._ontology import OntologySection
 from ._stage import Observer, Settings, Stage, StageConfig
 from ._stages import in_order, load_stage, load_stage_file, one_of, stage_names
@@ -139,6 +139,7 @@ def load_pipeline(path: Path | str, *, overrides: Sequence[str] = ()) -> Pipelin
             configs[stage.label] = config
     stages = [with_sources(stage, configs, stages, wrong) for stage in stages]
     check_fit(stages, configs, wrong)
+    check_splits(stages, configs, wrong)
     looks = [(o, _section(o.config, data, o.name, path.parent, wrong)) for o in observers]
     after = check_models(stages, configs, looks, wrong)
     tracking = _section(TrackingConfig, data, "mlflow", path.parent, wrong) or TrackingConfig()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from visionlake.errors import ConfigError
+from visionlake.expectations import splits
 
 from ._label_names import find_label_section
 from ._predicate import named_models, sections_named
 from ._sections import find_sources
 from ._stage import GatherConfig, Input, Observer, Settings, Stage, StageConfig
-from ._stages import sections_by_name
+from ._stages import one_of, sections_by_name
 
 Complaint = Callable[[str, object, str], None]
 """Told of what is wrong in the file: the key, its value, and what is allowed."""
@@ -45,6 +46,29 @@ def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig
         if value in refused:
             words = f"[{reader.label}] needs what this leaves out; give another value, or take that section out"
             wrong(f"{maker.label}.{key}", value, words)
+
+
+def check_splits(stages: Sequence[Stage], configs: Mapping[str, StageConfig], wrong: Complaint) -> None:
+    """A set of splits, or a split, that the sections of the file do not make is wrong; one of another file may be."""
+    sets = {stage.instance: configs.get(stage.label) for stage in stages if splits.TABLE in stage.outputs}
+    for label, config in configs.items():
+        name = getattr(config, "split_set", None)
+        if not sets or name is None:
+            continue
+        if name not in sets:
+            wrong(
+                f"{label}.split_set",
+                name,
+                f"there is no [split_dataset.{name}]; {one_of(name, sorted(map(str, sets)))}",
+            )
+            continue
+        shares = getattr(sets[name], "shares", {})
+        if getattr(sets[name], "column", None) is None:  # else a manifest may name more
+            for split in getattr(config, "splits", None) or ():
+                if split not in shares:
+                    wrong(
+                        f"{label}.splits", split, f"[split_dataset.{name}] has none such; {one_of(split, list(shares))}"
+                    )
 
 
 def check_models(

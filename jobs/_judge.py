@@ -19,6 +19,7 @@ from ._stage import Stage, StageConfig
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+ERRORS = "errors:"  # before a reason: how many rows are in quarantine for it, as a number to judge
 KEYS = "_keys"  # after the name of a measured number: keys of what makes it bad
 
 
@@ -97,10 +98,11 @@ def judge(
     `earlier` holds what checks have observed in earlier waves of the producer, on average.
     """
     checks = [_compared(check, earlier) for check in all_checks(stage, config)]
+    errors = {c.metric: reasons.get(c.metric[len(ERRORS) :], 0) for c in checks if c.metric.startswith(ERRORS)}
     builtin = builtin_checks(stage, config)
     rows, seen = int(counts["rows"] or 0), int(counts["parents"] or 0)
     good = sum(output.count for output in outputs)
-    numbers = _numbers(wave, counts=counts, reasons=reasons)
+    numbers = {**_numbers(wave, counts=counts, reasons=reasons), **errors}
     offending: dict[str, list[str]] = {}
     if good:
         if stage.measure:
@@ -120,6 +122,7 @@ def judge(
         results += judge_profile(profile, group, rows=count, min_rows=config.min_rows, severity=levels)
     results = _with_keys(results, _own_checks(stage, config), builtin, outputs=outputs, bad=bad, measured=offending)
     results = [_with_lost(r, stage, staged, parents) if r.name == "parents_accounted" else r for r in results]
+    results = [_with_reasons(r, reasons, bad) if r.name == "error_share" else r for r in results]
     mine = [*config.expectations, *(load_expectations(config.expectations_file) if config.expectations_file else ())]
     return (*results, *(judge_rows(outputs[0].rows, mine, key=outputs[0].table.key) if mine else ()))
 
@@ -132,6 +135,20 @@ def _with_lost(result: CheckResult, stage: Stage, staged: DataFrame, parents: Da
     lost = parents.where(f"NOT {DELETED}").join(staged.select(*keys).distinct(), keys, "left_anti")
     found = lost.select(joined_key(keys).alias("key")).limit(SHOWN_KEYS).collect()
     return replace(result, keys=tuple(row["key"] for row in found))
+
+
+def _with_reasons(result: CheckResult, reasons: Mapping[str, int], bad: DataFrame) -> CheckResult:
+    """The result, where it failed, with the most frequent reasons and what one of their rows says.
+
+    What a gate holds back is in no quarantine yet, where one could look.
+    """
+    if not result.failed or not reasons:
+        return result
+    most = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))[:3]
+    row = bad.where(f"reason = {quoted(most[0][0])}").select("message").first()
+    told = ", ".join(f"{reason} ({count})" for reason, count in most)
+    example = f"; for example: {row['message']}" if row and row["message"] else ""
+    return replace(result, message="; ".join(filter(None, (result.message, f"most often {told}{example}"))))
 
 
 def _compared(check: Check, earlier: Mapping[str, float]) -> Check:

@@ -15,10 +15,12 @@ _ADDRESS = "^[A-Za-z][A-Za-z0-9+.-]*://"
 
 
 def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) -> DataFrame:
-    """The pictures, each with the `media_id` that its `name` or `sha256` means, or `reason` and `message` of why none.
+    """The pictures, each with the `media_id` that its `sha256` or `name` means, or `reason` and `message` of why none.
 
-    `pictures` are told apart by the column `picture`; a null `name` means nothing.
+    `pictures` are told apart by the column `picture`; a null `name` means nothing. Where there is a hash it alone
+    counts: media of that name with other content are other media.
     """
+    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     present = sources.where("state = 'present'").select(
@@ -29,7 +31,12 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     by_hash = media.select(F.col("media_id").alias("_same"))
 
     named = pictures.withColumn("_parts", _parts_of(_path("name")))
-    looked = named.select("*", F.explode_outer(_endings("_parts", is_known=False)).alias("_ending")).drop("_parts")
+    named = named.withColumn("_whole", F.array_join("_parts", "/"))
+    looked = named.select("*", F.posexplode_outer(_endings("_parts", is_known=False)).alias("_place", "_ending"))
+    # Of s1/000001.jpg and s2/000001.jpg the file name alone would mean the same media.
+    same = Window.partitionBy("_ending")
+    tells = (F.col("_place") == 0) | (F.min("_whole").over(same) == F.max("_whole").over(same))
+    looked = looked.withColumn("_ending", F.when(tells, F.col("_ending"))).drop("_parts", "_whole", "_place")
     joined = looked.join(index, "_ending", "left").drop("_ending")
     others = [F.any_value(name).alias(name) for name in pictures.columns if name != "picture"]
     # The longest ending that is known has the fewest meanings.
@@ -37,6 +44,7 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
         F.when(F.col("_means").isNotNull(), F.struct(F.size("_means").alias("n"), F.col("_means").alias("ids")))
     )
     best = joined.groupBy("picture").agg(*others, fewest.alias("_best"))
+    best = best.withColumn("_best", F.when(F.col("sha256").isNull(), F.col("_best")))
     best = best.join(by_hash, F.lower("sha256") == F.col("_same"), "left")
     is_one, has_hash = F.col("_best.n") == 1, F.col("_same").isNotNull()
     is_found = has_hash | F.coalesce(is_one, F.lit(False))
@@ -45,7 +53,8 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
         "_best.n",
         F.array_join(F.slice("_best.ids", 1, 3), ", "),
     )
-    nothing = F.lit("no media of the lake has this name: ingest it, then run again")
+    what = F.when(F.col("sha256").isNull(), F.lit("this name, or enough of its path")).otherwise(F.lit("its sha256"))
+    nothing = F.format_string("no media of the lake has %s: ingest it, then run again", what)
     return best.withColumns(
         {
             "media_id": F.coalesce("_same", F.when(is_one, F.col("_best.ids")[0])),
@@ -61,7 +70,10 @@ def _path(name: str) -> Column:
     """A name as a path: an address without what follows its path, and separators of Windows as they are elsewhere."""
     from pyspark.sql import functions as F
 
-    address = F.split(name, "[?#]", 2)[0]
+    # Keys of object stores may have a # in them.
+    address = F.when(F.col(name).rlike("^[Hh][Tt][Tt][Pp]"), F.split(name, "[?#]", 2)[0]).otherwise(
+        F.split(name, "[?]", 2)[0]
+    )
     return F.when(F.col(name).rlike(_ADDRESS), address).otherwise(F.replace(name, F.lit("\\"), F.lit("/")))
 
 
@@ -69,7 +81,9 @@ def _parts_of(path: Column) -> Column:
     """The last folders of a path and its file name, as an array."""
     from pyspark.sql import functions as F
 
-    text = F.when(path.rlike(_ADDRESS), F.coalesce(F.try_url_decode(path), path)).otherwise(path)
+    # A + is itself in a path; the function takes it for a blank, as it is in a form.
+    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))
+    text = F.when(path.rlike(_ADDRESS), F.coalesce(decoded, path)).otherwise(path)
     parts = F.filter(F.split(text, "/"), lambda part: ~part.isin("", "."))
     return F.slice(parts, F.greatest(F.size(parts) - (_MOST_PARTS - 1), F.lit(1)), F.lit(_MOST_PARTS))
 

@@ -48,7 +48,7 @@ from ._results import Reporter, StageResult
 from ._sections import why_nothing
 from ._select import predicate_of
 from ._side import side_by_side
-from ._stage import Discovery, Input, Stage, StageConfig
+from ._stage import Discovery, Input, Stage, StageConfig, Tables
 from ._whole import as_map, changed_since, read_by, versions_to_read
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ class StageRun:
         _get_ready(self.tracker)
         name = "due" if self.stage.discover else self.stage.inputs[0].table.name
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
-        rows = self.stage.transform({name: alive, **lookups}, self.config)
+        rows = self.stage.transform(Tables({name: alive, **lookups}), self.config)
         with watch(self.lake.spark, self._on_progress(wave)):
             written = _staging.write_part(self.lake, wave, "rows", rows)
         self._staged = (staged, written)

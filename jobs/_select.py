@@ -89,7 +89,12 @@ def _pinned(name: str, stages: Stages, named: Named) -> str:
     if label is None:
         return name
     stage = by_label[label]
-    return model_ids(stages, {label})[label] if stage.producer else stage.instance or stage.name
+    if not stage.producer:
+        return stage.instance or stage.name
+    try:
+        return model_ids(stages, {label})[label]
+    except ConfigError as error:
+        raise ConfigError(f"needs [{label}]: {error}") from error
 
 
 def ids_in_lake(lake: Lake, table: str = "detections") -> list[str]:

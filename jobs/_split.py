@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from visionlake.errors import StageError
@@ -109,8 +111,9 @@ def count_rows(stage: Stage, staged: DataFrame, split: Sequence[Split]) -> dict[
     from pyspark.sql import functions as F
 
     has_error = F.col("error.reason").isNotNull() if "error" in staged.columns else F.lit(False)
+    is_record = reduce(or_, (F.col(table.name).isNotNull() for table in stage.records), F.lit(False))
     overall = staged.agg(
-        F.count("*").alias("rows"),
+        F.count_if(~is_record).alias("rows"),
         F.count_if(has_error).alias("errors"),
         F.count_distinct(F.when(has_error, F.struct(*stage.key_of_parent))).alias("bad_parents"),
         F.count_distinct(F.struct(*stage.key_of_parent)).alias("parents"),

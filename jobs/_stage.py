@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from visionlake.errors import UsageError
 from visionlake.expectations._table import Check, Metric, Table
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Stage:
     the sections that they name as sources stand in `sources`, by name, once a pipeline file is read.
     `pin(config)` gives the settings for one run: what they name loosely, as by an alias, is replaced by what it means.
     `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
+    `records` are outputs that only note what was read: their rows are no part of what is published, counted or judged.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `names_labels` has settings, of one name or of a list, that name where labels come from, and what they may name:
@@ -166,6 +168,7 @@ class Stage:
     pin: Callable[[Any], StageConfig] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     about: Callable[[Any], Mapping[str, Any]] | None = None
+    records: tuple[Table, ...] = ()
     keeps_children: bool = False
     unreadable: frozenset[str] = frozenset()
     narrow: str | None = None
@@ -218,6 +221,13 @@ class Observed:
 
     uri: str
     is_new: bool
+
+
+class Tables(dict[str, "DataFrame"]):
+    """The inputs of a transform by name. What the lake does not have yet is a mistake of whoever runs the stage."""
+
+    def __missing__(self, name: str) -> DataFrame:
+        raise UsageError(f"the lake has no table {name} yet; run the stages that make it first, or the whole pipeline")
 
 
 @dataclass(frozen=True, kw_only=True)

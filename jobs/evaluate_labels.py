@@ -35,7 +35,9 @@ class Config(WholeConfig):
     split_set: str | None = setting(None, description="[split_dataset.<split_set>], of which `splits` are")
     splits: tuple[str, ...] = setting(("test",), min_length=1, description="splits that count, with a split_set")
     kinds: tuple[Literal["bbox", "segm", "semantic"], ...] | None = setting(
-        None, min_length=1, description="what is compared; unset: boxes, and masks where both sides have them"
+        None,
+        min_length=1,
+        description="what is compared; unset: boxes, and masks where both sides have them; semantic only where asked",
     )
     score_threshold: float = setting(0.3, ge=0, le=1, description="from which score on confusions are counted")
     min_ap: float | None = setting(
@@ -56,6 +58,9 @@ def checks(config: Config) -> tuple[Check, ...]:
     if config.max_drop is not None:
         words = f"no class more than {config.max_drop:g} below the last accepted result"
         found.append(Check(name="max_drop", metric="largest_drop", maximum=config.max_drop, expected=words))
+    if found:
+        words = "every model has labels of frames that are annotated"
+        found.append(Check(name="all_compared", metric="errors:nothing_to_compare", maximum=0, expected=words))
     return tuple(found)
 
 
@@ -78,7 +83,8 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
         & F.col("label").eqNullSafe(F.col("b_label")),
         "left",
     )  # fmt: skip
-    words = f"no frame is both annotated by {config.truth!r} and labelled by this model"
+    where = f" in {', '.join(config.splits)} of {config.split_set}" if config.split_set else ""
+    words = f"no frame{where} is both annotated by {config.truth!r} and labelled by this model"
     error = F.when(
         F.col("kind").isNull(),
         F.struct(F.lit("nothing_to_compare").alias("reason"), F.lit(words).alias("message"), _null("payload")),
@@ -125,7 +131,7 @@ def _results(inputs: Mapping[str, DataFrame], config: Config, truth: DataFrame) 
     shapes = [kind for kind in config.kinds or ("bbox", "segm") if kind != "semantic"]
     if "detections" in inputs and shapes:
         parts.append(_instance_results(inputs["detections"], config, truth, shapes))
-    if "semantic_masks" in inputs and (config.kinds is None or "semantic" in config.kinds):
+    if "semantic_masks" in inputs and config.kinds is not None and "semantic" in config.kinds:
         parts.append(_semantic_results(inputs["semantic_masks"], config, truth))
     if not parts:
         return truth.sparkSession.createDataFrame([], _DDL)
@@ -199,9 +205,11 @@ def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     """The least ap of a model, and the largest drop of a class, each with the names of what it is of."""
     from pyspark.sql import functions as F
 
-    now = F.coalesce("ap", "iou", F.lit(0.0))
+    value = F.coalesce("ap", "iou")
+    now = F.coalesce(value, F.lit(0.0))
     what = F.concat_ws(" ", "model_id", "kind", "label")
-    is_whole, drop = F.col("label").isNull(), F.col("ap_before") - now
+    # A class that there is nothing of any more has no ap, and has not become worse.
+    is_whole, drop = F.col("label").isNull(), F.col("ap_before") - value
     too_low = is_whole & (now < F.lit(config.min_ap))
     too_deep = drop > F.lit(config.max_drop)
     return rows.agg(

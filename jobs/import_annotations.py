@@ -135,6 +135,7 @@ STAGE = Stage(
     config=Config,
     inputs=(Input(table=media.TABLE), Input(table=sources.TABLE)),
     outputs=(ANNOTATIONS, annotation_files.TABLE),
+    records=(annotation_files.TABLE,),
     transform=transform,
     discover=find_due_source,
     unit="source",

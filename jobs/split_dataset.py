@@ -16,6 +16,7 @@ from visionlake.expectations.annotations import TABLE as ANNOTATIONS
 from visionlake.jobs._label_names import is_model
 from visionlake.jobs._stage import Input, Stage, WholeConfig, setting
 from visionlake.jobs._whole import find_due_whole
+from visionlake.udfs.split_groups import FEW_GROUPS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 READS = ("frames", "sources", "annotations", "detections")
 PLACED = {c.name: c.type for c in splits.TABLE.columns if c.name not in ("split_set", "pins", "run_id")}
 _FLAT = 5.0  # contrast below which a picture shows so little that its hash says nothing
-_FEW_GROUPS = 20
 
 
 class Config(WholeConfig):
@@ -178,7 +178,7 @@ def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
     off = F.greatest(*(F.abs(share - asked) for share, asked in zip(shares, config.shares.values(), strict=True)),
                      F.lit(0.0))  # fmt: skip
     empty = sum((F.when(share > 0, 0).otherwise(1) for share in shares), start=F.lit(0))
-    sizes = rows.agg(F.when(groups >= _FEW_GROUPS, off).otherwise(0.0).alias("share_off"), empty.alias("empty_splits"))
+    sizes = rows.agg(F.when(groups >= FEW_GROUPS, off).otherwise(0.0).alias("share_off"), empty.alias("empty_splits"))
     return torn.crossJoin(leaks).crossJoin(sizes)
 
 

@@ -2,7 +2,9 @@
 
 Classes are balanced by iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label
 Data, 2011), with groups of media in place of examples: the class with the fewest objects left goes first, and each of
-its groups to the split that lacks most of it, for its share: so that large and small groups go everywhere alike.
+its groups to the split that lacks most of it, for its share: so that large and small groups go everywhere alike. Where
+there are groups enough, a split that lacks less than half of a group's objects or frames does not get it: else each of
+many rare classes would put one of its few pictures into every split, and small splits would become too large.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
+FEW_GROUPS = 20
+"""With fewer groups than that, shares are a matter of luck; what counts then is that no split is left empty."""
 FRAMES = ""  # counted like a class, so that splits get their share of frames as well
 
 
@@ -72,7 +76,7 @@ def split_media(media: Sequence[Media], *, shares: Mapping[str, float], seed: in
 
     Whole groups go to one split. A group of which media have had a split stays there; where they have had several, as
     new media have connected groups, it goes to the most held out of these. What was given stays as it is, also where
-    it tears a group apart.
+    it tears a group apart: it does not move others out of a split that is held out more.
     """
     groups: defaultdict[str, list[Media]] = defaultdict(list)
     group_of = find_groups(media)
@@ -81,8 +85,7 @@ def split_media(media: Sequence[Media], *, shares: Mapping[str, float], seed: in
     order = {name: place for place, name in enumerate(shares)}
     splits: dict[str, str] = {}
     for name, members in groups.items():
-        known = [each.given for each in members if each.given] or [each.before for each in members if each.before]
-        if known:
+        if known := [split for each in members if (split := each.given or each.before)]:
             splits[name] = max(known, key=lambda split: (order.get(split, -1), split))
     _stratify(groups, splits, shares=shares, seed=seed)
     return [
@@ -112,13 +115,27 @@ def _stratify(
         # Frames, which all groups have, come last.
         label = min((n == FRAMES, left[n], n) for n in left if holders[n])[2]
         for name in sorted(holders[label], key=lambda name: (-counts[name][label], chance[name])):
-            split = max(shares, key=lambda s: (lacking[s][label], lacking[s][FRAMES], shares[s], s))
+            split = _neediest(lacking, counts[name], label, shares=shares, is_few=len(groups) < FEW_GROUPS)
             splits[name] = split
             _take(lacking, split, counts[name], shares)
             free.discard(name)
             for other, n in counts[name].items():
                 holders[other].discard(name)
                 left[other] -= n
+
+
+def _neediest(
+    lacking: Mapping[str, Mapping[str, float]],
+    counts: Mapping[str, int],
+    label: str,
+    *,
+    shares: Mapping[str, float],
+    is_few: bool,
+) -> str:
+    """The split that lacks most of a class, of those that lack half of the group's objects and frames; else frames."""
+    wanting = [s for s in shares if is_few or all(lacking[s][k] * shares[s] >= counts[k] / 2 for k in (label, FRAMES))]
+    first = label if wanting else FRAMES
+    return max(wanting or shares, key=lambda s: (lacking[s][first], lacking[s][FRAMES], shares[s], s))
 
 
 def _counts(members: Sequence[Media]) -> Counter[str]:

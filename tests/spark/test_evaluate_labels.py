@@ -132,11 +132,27 @@ def test_a_gate_stops_what_is_too_bad_and_lets_better_labels_pass(world: World) 
 @pytest.mark.long
 def test_models_without_a_frame_to_compare_are_told(world: World) -> None:
     world.frame("a", there=[("ant", 10)], found=[("ant", 10, 0.9)])
+    for models in ([MODEL, "other@1:00"], ["other@1:00"]):
+        result = world.run(models=models, min_ap=0.0)
+        assert (status(result), result.exit_code) == ("stopped", 3), "what was not compared is not good enough"
+        assert [check.name for check in result.stages[-1].checks if check.stops] == ["all_compared"]
     assert status(world.run(models=[MODEL, "other@1:00"])) == "done"
     bad = world.lake.table("quarantine").collect()
     assert [(row["input_key"], row["reason"]) for row in bad] == [("all", "nothing_to_compare")]
     assert "other@1:00" in bad[0]["output_key"]
     assert {row["model_id"] for row in world.rows().values()} == {MODEL}
+
+
+@pytest.mark.long
+def test_a_class_that_nobody_looks_for_any_more_has_not_become_worse(world: World) -> None:
+    world.frame("a", there=[("ant", 10), ("bee", 60)], found=[("ant", 10, 0.9), ("bee", 60, 0.8)])
+    assert status(world.run()) == "done"
+    world.found("b", [("bee", 10, 0.9)])
+    world.frame("b", there=[("ant", 60)], found=None)
+    world.lake.update("annotations", where="true", values={"instances": "filter(instances, i -> i.label = 'ant')"})
+    result = world.run(max_drop=0.6)
+    assert status(result) == "done"
+    assert (world.rows()["bee"]["ap"], world.rows()["bee"]["ap_before"]) == (None, pytest.approx(1))
 
 
 @pytest.mark.long
@@ -180,6 +196,10 @@ def test_classes_of_pixels_are_compared_by_their_overlap(world: World) -> None:
         ]
         own = {"model_id": MODEL, "frame_width_px": 200, "frame_height_px": 100, "regions": regions}
         world.put("semantic_masks", {**key, "media_id": name * 64, **own})
+    world.found("a", [])
+    assert status(world.run()) == "done"
+    kinds = {row["kind"] for row in world.lake.table("evaluations").collect()}
+    assert "semantic" not in kinds, "only where it is asked for"
     result = world.run(kinds=["semantic"], min_ap=0.3)
     assert status(result) == "done"
     rows = {row["label"]: row for row in world.lake.table("evaluations").collect()}
@@ -190,6 +210,12 @@ def test_classes_of_pixels_are_compared_by_their_overlap(world: World) -> None:
     assert (rows[None]["kind"], rows[None]["frames"], rows[None]["ap"]) == ("semantic", 2, None)
     assert result.stages[-1].figures["nano semantic iou"] == pytest.approx(sum(expected.values()) / 3)
     assert status(world.run(kinds=["semantic"], min_ap=0.9)) == "nothing_new", "a gate alone makes nothing due"
+
+
+def test_what_the_lake_does_not_have_yet_is_told(world: World) -> None:
+    result = world.run()
+    assert result.exit_code == 2
+    assert "the lake has no table annotations yet" in str(result.stages[-1].error)
 
 
 def test_names_have_to_mean_sections_that_label(world: World) -> None:

@@ -275,6 +275,23 @@ def test_an_input_that_is_not_there_is_told(world: World) -> None:
     world.picture("a.png")
     failed = world.run(inputs=["no_such_folder"]).stages[-1]
     assert failed.exit_code == 2 and "no_such_folder" in str(failed.error)
+    assert "import_annotations.people" in str(failed.error)
+    world.coco("a.json", [image(1, "a.png")], [])
+    failed = world.run(format="voc").stages[-1]
+    assert failed.exit_code == 2 and "format = 'voc' reads *.xml" in str(failed.error)
+    assert "a.json" in str(failed.error)
+
+
+@pytest.mark.long
+def test_files_that_fit_no_media_are_stopped_and_do_not_count_as_published(world: World) -> None:
+    world.picture("a.png")
+    for number in range(25):
+        world.coco(f"{number}.json", [image(1, f"other{number}.png")], [])
+    result = world.run().stages[-1]
+    assert (result.status, result.published) == ("stopped", 0)
+    world.coco("25.json", [image(1, "a.png")], [])
+    result = world.run(max_error_share=1.0).stages[-1]
+    assert (result.status, result.published, result.quarantined) == ("done", 1, 25)
 
 
 @pytest.mark.long
@@ -285,6 +302,8 @@ def test_a_file_that_was_mended_is_read_again_where_a_gate_had_stopped_it(world:
     world.coco("a.json", images, [annotation(1, number) for number in range(25)])
     stopped = world.run(max_error_share=0.3)
     assert (status(stopped), world.bad()) == ("stopped", {})
+    said = next(check.message for check in stopped.stages[-1].checks if check.name == "error_share")
+    assert "duplicate_id (24)" in said and "another annotation with the id 1" in said
     assert status(world.run(max_error_share=0.3)) == "stopped"
     world.coco("a.json", images, [annotation(number, number) for number in range(25)])
     assert status(world.run(max_error_share=0.3)) == "done"

@@ -54,6 +54,17 @@ def test_classes_are_spread_by_the_shares(seed: int) -> None:
             assert objects[name][label] / total == pytest.approx(share, abs=0.12 if label == "tram" else 0.05), label
 
 
+def test_many_rare_classes_do_not_make_small_splits_large() -> None:
+    media = [Media(media_id=f"{n:03d}", frames=1, counts={"person": 1 + n % 5, f"rare {n // 3}": 1}) for n in range(90)]
+    found = split(media)
+    counts = Counter(found.values())
+    assert all(abs(counts[name] - share * len(media)) <= 1 for name, share in SHARES.items()), counts
+    people = Counter[str]()
+    for each in media:
+        people[found[each.media_id]] += each.counts["person"]
+    assert people["train"] / people.total() == pytest.approx(SHARES["train"], abs=0.05)
+
+
 def test_order_does_not_matter_and_the_seed_does() -> None:
     media = many(60)
     shuffled = random.Random(1).sample(media, len(media))
@@ -89,6 +100,14 @@ def test_what_was_given_stays_even_where_it_leaks() -> None:
     media = [Media(media_id="a", frames=1, group="x", given="train"), Media(media_id="b", frames=1, group="x",
              given="test"), Media(media_id="c", frames=1, group="x")]  # fmt: skip
     assert split(media) == {"a": "train", "b": "test", "c": "test"}
+
+
+def test_a_split_that_was_given_to_one_moves_no_other_out_of_test() -> None:
+    old = Media(media_id="a", frames=1, group="x", before="test")
+    media = [old, Media(media_id="b", frames=1, group="x", given="train"), Media(media_id="c", frames=1, group="x")]
+    assert split(media) == {"a": "test", "b": "train", "c": "test"}, "torn, which the gate tells"
+    chosen_again = Media(media_id="a", frames=1, group="x", before="test", given="train")
+    assert {*split([chosen_again, *media[1:]]).values()} == {"train"}
 
 
 def test_few_media_and_splits_of_other_names() -> None:
