@@ -129,7 +129,8 @@ def boxes_of(instances: Sequence[Mapping[str, Any]], *, scale: tuple[float, floa
 def masks_of(instances: Sequence[Mapping[str, Any]], *, size: tuple[int, int]) -> Side:
     """Masks, brought to a `size` (height, width) in pixels."""
     shapes: Any = [resize_rle(each["mask"], size=size) for each in instances]
-    areas = np.asarray(coco_mask.area(shapes), np.float64) if shapes else np.zeros(0)
+    # One by one: given many at once, its count of them overflows a byte.
+    areas = np.array([float(coco_mask.area(shape)) for shape in shapes], np.float64)
     return _side(instances, shapes, areas)
 
 

@@ -142,6 +142,13 @@ def test_more_than_a_hundred_objects_of_a_class() -> None:
     assert [overall[name] for name in AVERAGES] == pytest.approx(by_pycocotools(frames, "bbox"), abs=1e-6)
 
 
+def test_hundreds_of_masks_in_a_frame() -> None:
+    truth = [thing("ant", [4, 5, 20, 30]) for _ in range(256)]
+    found = [thing("ant", [4, 5, 20, 30], score=0.5) for _ in range(256)]
+    overall, _ = evaluate([frame("a", truth, found)], "segm")
+    assert (overall["truths"], overall["found"]) == (256, 100)
+
+
 def test_order_and_batches_do_not_matter() -> None:
     frames = random_frames(9)
     assert evaluate(frames) == evaluate(frames[::-1])
