@@ -69,7 +69,8 @@ def picture(frame: Frame, style: Style) -> dict[str, Any]:
         for place, instance in enumerate((row["instances"] or ())[:_MAX_BOXES])
     ]
     words = "; ".join(filter(None, (_found(row["instances"] or ()) for row in frame["labels"])))
-    when = f"{frame['pts_s']:.3f} s, stream {frame['stream_index']}, pts {frame['pts']}"
+    seconds = "" if frame["pts_s"] is None else f"{frame['pts_s']:.3f} s, "
+    when = f"{seconds}stream {frame['stream_index']}, pts {frame['pts']}"
     return {
         "source": frame["image"] and data_uri(frame["image"]),
         "why": frame["why"],

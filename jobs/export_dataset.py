@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from pydantic import field_validator
 from visionlake import __version__
 from visionlake.errors import ConfigError
 from visionlake.expectations import detections, export_files, exports, frames, media, sources, splits
-from visionlake.expectations._table import ERROR_TYPE
+from visionlake.expectations._table import ERROR_TYPE, Check
 from visionlake.expectations.annotations import TABLE as ANNOTATIONS
 from visionlake.jobs._again import with_places
 from visionlake.jobs._label_names import is_model
@@ -23,7 +25,7 @@ from visionlake.jobs._stage import Input, Stage, WholeConfig, setting
 from visionlake.jobs._whole import find_due_whole
 from visionlake.udfs.export_formats import find_format, format_names
 from visionlake.udfs.export_types import Category, ExportPlan, Task
-from visionlake.udfs.uris import has_secret, join, to_uri
+from visionlake.udfs.uris import has_secret, join, local_path, to_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -99,7 +101,10 @@ class Config(WholeConfig):
 
 
 def pin(config: Config) -> Config:
-    """The settings for one run: checked, and with the task that the format holds."""
+    """The settings for one run: checked, and with the task that the format holds. Raises ConfigError."""
+    folder = local_path(to_uri(config.to))
+    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
+        raise ConfigError(f"to = {config.to!r} is a file; allowed is a folder, which need not be there yet")
     return config.model_copy(update={"task": config.resolved_task()})
 
 
@@ -110,10 +115,12 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
+    from visionlake.udfs.export_target import remove
     from visionlake.udfs.write_export import FILE_DDL, ExportJob, write_set, write_shards, write_splits
 
     due = inputs["due"]
     pins = {**due.collect()[0]["pins"]}
+    remove(join(folder_of(config, pins), SUCCESS))  # until it is whole again
     # Looked at several times, and small: without pictures.
     samples = _in_shards(_samples(inputs, config).localCheckpoint(), config).localCheckpoint()
     _check_tracks(samples, config)
@@ -122,6 +129,11 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     job = ExportJob(format=config.format, plan=plan, folder=folder, limits=_limits(config))
     whole = _join_pictures(samples, inputs["frames"]).repartition("split", "shard")
     shards = whole.sortWithinPartitions("split", "shard", *KEY).mapInArrow(partial(write_shards, job=job), FILE_DDL)
+    # What tells of the set has to know which pictures could be had, so they are written first; what is kept is small.
+    shards = shards.localCheckpoint()
+    samples = _written(samples, shards)
+    plan = replace(plan, splits=_splits(samples))
+    job = replace(job, plan=plan)
     by_split = samples.repartition("split").sortWithinPartitions("split", *KEY)
     told = by_split.mapInArrow(partial(write_splits, job=job), FILE_DDL)
     files = shards.unionByName(told).unionByName(due.mapInArrow(partial(write_set, job=job), FILE_DDL))
@@ -195,7 +207,9 @@ def _labels(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     names = config.labels or ()
     for place, name in enumerate(names):
         part = (
-            _of_model(inputs.get("detections"), name) if is_model(name) else _of_people(inputs.get("annotations"), name)
+            _of_model(inputs.get("detections"), name, min_score=config.min_score)
+            if is_model(name)
+            else _of_people(inputs.get("annotations"), name)
         )
         if part is not None:
             parts.append(part.withColumns({"labelled_by": F.lit(name), "_rank": F.lit(place)}))
@@ -211,12 +225,10 @@ def _labels(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
     values = [name for name in rows.columns if name not in (*KEY, "_rank", "_who")]
     first = rows.groupBy(*KEY).agg(F.min_by(F.struct(*values), F.struct("_rank", "_who")).alias("first"))
     found = first.select(*KEY, "first.*")
-    score = F.lit(config.min_score)
-    kept = F.filter("instances", lambda each: F.coalesce(each["score"] >= score, F.lit(True)))
-    if config.classes is not None:
-        classes = config.classes
-        kept = F.filter(kept, lambda each: each["label"].isin(*classes))
-    return found.withColumn("instances", kept)
+    if config.classes is None:
+        return found
+    classes = config.classes
+    return found.withColumn("instances", F.filter("instances", lambda each: each["label"].isin(*classes)))
 
 
 def _of_people(rows: DataFrame | None, source: str) -> DataFrame | None:
@@ -230,13 +242,15 @@ def _of_people(rows: DataFrame | None, source: str) -> DataFrame | None:
     )  # fmt: skip
 
 
-def _of_model(rows: DataFrame | None, model: str) -> DataFrame | None:
+def _of_model(rows: DataFrame | None, model: str, *, min_score: float) -> DataFrame | None:
     from pyspark.sql import functions as F
 
     if rows is None:
         return None
+    # A score that is not known is not too low.
+    kept = F.filter(_instances(rows), lambda each: F.coalesce(each["score"] >= F.lit(min_score), F.lit(True)))
     return rows.where(F.col("model_id") == model).select(
-        *KEY, _instances(rows), F.lit(None).cast("map<string, string>").alias("attributes"),
+        *KEY, kept.alias("instances"), F.lit(None).cast("map<string, string>").alias("attributes"),
         F.lit(None).cast("string").alias("image_name"), F.col("frame_width_px").alias("from_width_px"),
         F.col("frame_height_px").alias("from_height_px"), F.lit("").alias("_who"),
     )  # fmt: skip
@@ -271,6 +285,17 @@ def _join_pictures(samples: DataFrame, stored: DataFrame) -> DataFrame:
     return samples.hint("merge").join(stored.select(*KEY, "image"), list(KEY))
 
 
+def _written(samples: DataFrame, shards: DataFrame) -> DataFrame:
+    """The samples without those whose pictures could not be had, as the rows of the shards say."""
+    from pyspark.sql import functions as F
+
+    lacking = shards.where("reason IS NOT NULL").select("output_key")
+    if lacking.isEmpty():
+        return samples
+    key = F.concat_ws("/", *(F.col(name).cast("string") for name in KEY))
+    return samples.withColumn("output_key", key).join(lacking, "output_key", "left_anti").drop("output_key")
+
+
 def _check_tracks(samples: DataFrame, config: Config) -> None:
     """Raises ConfigError where a format of sequences is to hold objects that are on no track."""
     from pyspark.sql import functions as F
@@ -303,8 +328,13 @@ def _plan(samples: DataFrame, config: Config) -> ExportPlan:
         (Category(id=i, name=label, keypoints=points[label]) for i, label in zip(ids, labels, strict=True)),
         key=lambda category: category.id,
     )
-    there = sorted(row["split"] for row in samples.select("split").distinct().collect())
-    return ExportPlan(name=config.name, task=config.resolved_task(), categories=tuple(categories), splits=tuple(there))
+    return ExportPlan(
+        name=config.name, task=config.resolved_task(), categories=tuple(categories), splits=_splits(samples)
+    )
+
+
+def _splits(samples: DataFrame) -> tuple[str, ...]:
+    return tuple(sorted(row["split"] for row in samples.select("split").distinct().collect()))
 
 
 def _summary(
@@ -344,9 +374,10 @@ def _summary(
 
 def deliver(rows: Mapping[str, DataFrame], config: Config) -> None:
     """Complete the data set: its manifest, and last the file which says that it is whole."""
-    from visionlake.udfs.export_target import FolderTarget
+    from visionlake.udfs.export_target import FolderTarget, tidy
 
     for export in rows["exports"].collect():
+        tidy(export["uri"])
         target = FolderTarget(export["uri"])
         with target.open(MANIFEST) as file:
             file.write(_head(export).encode())
@@ -369,6 +400,14 @@ def _head(export: Any) -> str:
     told = {**plain, "settings": json.loads(export["settings"]), "pins": dict(sorted(export["pins"].items()))}
     told["visionlake"] = __version__
     return json.dumps(told, indent=1, sort_keys=True).removesuffix("\n}") + ',\n "files": ['
+
+
+def measure(rows: DataFrame, parents: DataFrame, config: Config) -> DataFrame:
+    """How many of the classes have no object, and which these are."""
+    from pyspark.sql import functions as F
+
+    empty = rows.select(F.explode("classes").alias("each")).where("each.objects = 0").select("each.label")
+    return empty.agg(F.count("*").alias("empty_classes"), F.collect_list("label").alias("empty_classes_keys"))
 
 
 def figures(rows: DataFrame) -> dict[str, int]:
@@ -404,6 +443,12 @@ STAGE = Stage(
     outputs=(exports.TABLE, export_files.TABLE),
     transform=transform,
     deliver=deliver,
+    measure=measure,
+    checks=(
+        Check(
+            name="empty_classes", metric="empty_classes", maximum=0, severity="warn", expected="every class has objects"
+        ),
+    ),
     figures=figures,
     discover=find_due,
     pin=pin,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 READS = ("frames", "sources", "annotations", "detections")
 PLACED = {c.name: c.type for c in splits.TABLE.columns if c.name not in ("split_set", "pins", "run_id")}
+_SHARES_OFF = "shares of frames within 0.1 of what is asked: media that have a split keep it, new ones mend the shares"
 _FLAT = 5.0  # contrast below which a picture shows so little that its hash says nothing
 
 
@@ -209,7 +210,7 @@ STAGE = Stage(
         _check("groups_in_several_splits", "torn_groups", "what belongs together is in one split"),
         _check("near_duplicates_across_splits", "near_pairs_across", "no two splits have frames that are nearly alike"),
         _check("empty_splits", "empty_splits", "every split has media", severity="warn"),
-        _check("share_off", "share_off", "shares of frames within 0.1 of what is asked", maximum=0.1, severity="warn"),
+        _check("share_off", "share_off", _SHARES_OFF, maximum=0.1, severity="warn"),
     ),
     figures=figures,
     discover=find_due_whole("split_set", reads=READS, stage="split_dataset"),

@@ -11,12 +11,13 @@ import numpy as np
 from pycocotools import mask
 
 from .resize_rle import resize_rle
-from .rle import Rle, decode_mask, encode_mask
+from .rle import Rle, decode_mask, encode_mask, fill_runs
 from .upright import Orientation
 
 OUTSIDE_PX = 1.0
 """So far may a shape reach beyond its picture: tools round, and nothing is clipped."""
 MAX_PIXELS = 1 << 28
+MAX_OUTLINE_PX = 1 << 21
 _COCO: Any = mask  # its stubs know less than it takes
 
 
@@ -126,7 +127,20 @@ def _drawn(polygons: Sequence[list[float]], canvas: Canvas) -> Rle | None:
         return None
     width, height = canvas.upright_size
     _check_size(width, height)
+    _check_length(polygons)
     return _text(_COCO.merge(_COCO.frPyObjects([*polygons], height, width)))
+
+
+def _check_length(polygons: Sequence[Sequence[float]]) -> None:
+    """Raises ShapeError for outlines so long that drawing them takes gigabytes: it steps along every edge."""
+    length = 0.0
+    for polygon in polygons:
+        points = np.asarray(polygon).reshape(-1, 2)
+        length += np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum() + len(points)
+    if length > MAX_OUTLINE_PX:
+        raise ShapeError(
+            "polygon_too_long", f"the polygons' edges are {length:.0f} px long; allowed are up to {MAX_OUTLINE_PX}"
+        )
 
 
 def _mask(runs: Sequence[Any], canvas: Canvas) -> Rle:
@@ -138,10 +152,12 @@ def _mask(runs: Sequence[Any], canvas: Canvas) -> Rle:
         )
     _check_size(width, height)
     try:
-        pixels = decode_mask({"size": [height, width], "counts": counts}) if isinstance(counts, str) else _filled(
-            counts, height, width
-        )  # fmt: skip
-    except (ValueError, OverflowError, TypeError) as error:
+        pixels = (
+            decode_mask({"size": [height, width], "counts": counts})
+            if isinstance(counts, str)
+            else fill_runs(counts, size=(height, width))
+        )
+    except (ValueError, OverflowError) as error:
         raise ShapeError("mask_invalid", f"the mask's runs are none: {error}") from None
     mask = encode_mask(canvas.turn.apply(pixels))
     width, height = canvas.upright_size
@@ -151,15 +167,6 @@ def _mask(runs: Sequence[Any], canvas: Canvas) -> Rle:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ShapeError("mask_too_large", f"a mask of {width} x {height}; allowed are {MAX_PIXELS} pixels")
-
-
-def _filled(counts: Sequence[int], height: int, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    numbers = np.asarray(counts)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise ValueError("they are not all whole numbers")
-    if (numbers < 0).any() or numbers.sum() != height * width:
-        raise ValueError(f"they have {numbers.sum()} pixels; the mask has {height * width}")
-    return np.repeat(np.arange(len(numbers)) % 2 == 1, numbers).reshape(width, height).T
 
 
 def _box_around(polygons: Sequence[list[float]], drawn: Rle | None) -> tuple[float, float, float, float]:

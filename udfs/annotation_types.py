@@ -130,8 +130,9 @@ class AnnotationError(Exception):
 class Format(Protocol):
     """A module of `udfs/annotation_formats`: how one format is found and read.
 
-    `FILES` are patterns of the names, in lower case, that its files have. It may have `categories_near(uri)`, which
-    returns the categories that another file has for this one. Raises AnnotationError, OSError.
+    `FILES` are patterns of the names, in lower case, that its files have. It may have `categories_near(uri, seen=)`,
+    which returns the categories that another file has for this one, and keeps in `seen`, a dictionary that lasts as
+    long as files of one run are read, what it has read before. Raises AnnotationError, OSError.
     """
 
     FILES: tuple[str, ...]

@@ -254,7 +254,8 @@ def _pooled(parts: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     bins: dict[int, list[Mapping[str, Any]]] = {}
     for part in parts:
         for row in part:
-            bins.setdefault(min(int(row["score"] * _BINS), _BINS - 1), []).append(row)
+            # A mean of equal scores may be rounded to just below the edge that they lie on.
+            bins.setdefault(min(int(row["score"] * _BINS + 1e-9), _BINS - 1), []).append(row)
     rows = []
     for _, mine in sorted(bins.items()):
         count = sum(row["count"] for row in mine)

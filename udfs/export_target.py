@@ -6,11 +6,13 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from .uris import child, display, local_path, open_store, store_errors
+
+_ASIDE = ".partial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,30 @@ def exists(uri: str) -> bool:
     with store_errors(uri):
         filesystem, inner = open_store(uri)
         return bool(cast(Any, filesystem.get_file_info(inner)).is_file)
+
+
+def remove(uri: str) -> None:
+    """Take a file away, where there is one. Raises OSError."""
+    path = local_path(uri)
+    if path is not None:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    with store_errors(uri):
+        filesystem, inner = open_store(uri)
+        with suppress(FileNotFoundError):
+            filesystem.delete_file(inner)
+
+
+def tidy(folder: str) -> None:
+    """Take away what was left half written by processes that were killed; nobody may be writing any more."""
+    path = local_path(folder)
+    if path is None:  # a store never shows such
+        return
+    for parent, _, names in os.walk(path):
+        for name in names:
+            if name.endswith(_ASIDE):
+                os.unlink(os.path.join(parent, name))
 
 
 class _Counted:
@@ -101,7 +127,7 @@ def _opened(uri: str) -> Iterator[Any]:
                 yield stream
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    aside = f"{path}.{secrets.token_hex(4)}.partial"  # several attempts of a task may write at once
+    aside = f"{path}.{secrets.token_hex(4)}{_ASIDE}"  # several attempts of a task may write at once
     try:
         with open(aside, "xb") as file:
             yield file

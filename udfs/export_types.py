@@ -69,7 +69,7 @@ class Sample:
 
     @property
     def stem(self) -> str:
-        """The name of its files without their ending. Names of one stream sort as its frames are shown."""
+        """The name of its files without their ending. Those of a stream sort as shown, for pts from 0 to 10^12 - 1."""
         return f"{self.media_id}_{self.stream_index}_{self.pts:012d}"
 
     @property

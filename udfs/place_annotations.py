@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from . import uris
 from ._errors import MediaError
 from .annotation_shapes import Canvas, ShapeError, instances
 from .frame_times import FrameTimes
@@ -123,11 +124,11 @@ def _annotated(
     found, bad = [], []
     for shape, result in instances([shape for _, shape in shapes], canvas):
         if isinstance(result, ShapeError):
-            bad.append(_bad(items[id(shape)], shape, result.reason, result.message))
+            bad.append(_bad(items[id(shape)], shape, result.reason, result.message, on=picture["name"]))
             continue
         named = _renamed(result, options.ontology)
         if isinstance(named, str):
-            bad.append(_bad(items[id(shape)], shape, "label_unknown", named))
+            bad.append(_bad(items[id(shape)], shape, "label_unknown", named, on=picture["name"]))
         elif named is not None:
             found.append(named)
     width, height = canvas.upright_size
@@ -153,7 +154,7 @@ def _time(group: Mapping[str, Any], times: FrameTimes) -> tuple[int, int]:
     if group.get("pts") is not None:
         return _checked(group, times)
     if not is_video:
-        if number:
+        if number is not None:
             raise _PictureError("not_a_video", f"frame {number}, but the media is a still; is it a video of that name?")
         return 0, 0
     if number is None:
@@ -231,14 +232,23 @@ def _renamed(instance: dict[str, Any], ontology: Ontology | None) -> dict[str, A
 
 
 def _told(item: Mapping[str, Any], problem: Mapping[str, Any]) -> dict[str, Any]:
-    """A problem that the reader has found."""
-    return _error(item, problem["reason"], problem["message"], problem.get("payload"))
+    """A problem that the reader has found. That of a whole file names it already."""
+    text = problem["message"] if problem.get("is_whole") else f"{_file_name(item)}: {problem['message']}"
+    return _error(item, problem["reason"], text, problem.get("payload"))
 
 
-def _bad(item: Mapping[str, Any], values: Mapping[str, Any], reason: str, message: str) -> dict[str, Any]:
-    name = values.get("name")
-    text = f"{name}: {message}" if name else message
+def _bad(
+    item: Mapping[str, Any], values: Mapping[str, Any], reason: str, message: str, *, on: str | None = None
+) -> dict[str, Any]:
+    """An error of a picture, or of a shape `on` one."""
+    annotation = f"annotation {values['id']}" if "id" in values else None
+    words = (_file_name(item), on or values.get("name"), annotation, message)
+    text = ": ".join(word for word in words if word)
     return _error(item, reason, text, json.dumps(values, ensure_ascii=False)[:_PAYLOAD_CHARACTERS])
+
+
+def _file_name(item: Mapping[str, Any]) -> str:
+    return uris.inner_path(item["uri"]).rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
 
 
 def _error(item: Mapping[str, Any], reason: str, message: str, said: str | None) -> dict[str, Any]:

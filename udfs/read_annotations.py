@@ -7,7 +7,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from functools import cache
+from functools import cache, cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
 )
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 16 << 20
+_SHOWN_NAMES = 10
 
 
 def read_annotations(batches: Iterable[pa.RecordBatch], *, format_name: str) -> Iterator[pa.RecordBatch]:
@@ -49,9 +50,10 @@ def read_annotations(batches: Iterable[pa.RecordBatch], *, format_name: str) -> 
     """
     rows: list[dict[str, Any]] = []
     size = 0
+    seen: dict[str, Any] = {}
     for batch in batches:
         for uri in batch.column("uri").to_pylist():
-            for row in _file_rows(uri, format_name):
+            for row in _file_rows(uri, format_name, seen):
                 rows.append(row)
                 size += len(row["body"])
                 if len(rows) >= _BATCH_ROWS or size >= _BATCH_BYTES:
@@ -61,17 +63,47 @@ def read_annotations(batches: Iterable[pa.RecordBatch], *, format_name: str) -> 
         yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _file_rows(uri: str, format_name: str) -> Iterator[dict[str, Any]]:
+class _Categories:
+    """The categories of a file. Of several with one key, nobody can say which one a shape means."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Category] = {}
+        self._twins: dict[str, str] = {}
+
+    def add(self, category: Category) -> None:
+        first = self._found.setdefault(category.key, category)
+        if first.label != category.label:
+            self._twins.setdefault(category.key, category.label)
+
+    def of(self, key: str) -> Category | tuple[str, str]:
+        """The category of a key, or reason and message of why there is none."""
+        number, found = key.rpartition("#")[2], self._found.get(key)
+        if found is None:
+            return "category_unknown", f"category {number} is none of the file's; it lists {self._listed}"
+        if key in self._twins:
+            names = f"{found.label!r} and {self._twins[key]!r}"
+            return "category_ambiguous", f"category {number} is both {names}; give each an id of its own"
+        return found
+
+    @cached_property
+    def _listed(self) -> str:
+        names = sorted({each.label for each in self._found.values()})
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        return ", ".join(names[:_SHOWN_NAMES]) + more or "none"
+
+
+def _file_rows(uri: str, format_name: str, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as spool:
-        categories: dict[str, Category] = {}
+        categories = _Categories()
         ids = array("q")
         try:
             found = find_format(format_name)
             near = getattr(found, "categories_near", None)
-            categories |= {one.key: one for one in near(uri)} if near else {}
+            for category in near(uri, seen=seen) if near else ():
+                categories.add(category)
             for said in found.read(uri):
                 if isinstance(said, Category):
-                    categories.setdefault(said.key, said)
+                    categories.add(said)
                     continue
                 if isinstance(said, Shape) and said.id is not None:
                     ids.append(hash(said.id))
@@ -83,9 +115,7 @@ def _file_rows(uri: str, format_name: str) -> Iterator[dict[str, Any]]:
         yield from _again(uri, spool, categories, _repeated(ids))
 
 
-def _again(
-    uri: str, spool: IO[str], categories: Mapping[str, Category], repeated: frozenset[int]
-) -> Iterator[dict[str, Any]]:
+def _again(uri: str, spool: IO[str], categories: _Categories, repeated: frozenset[int]) -> Iterator[dict[str, Any]]:
     """Rows of a file that was read to its end. Of several shapes with one id the first stays."""
     seen: set[str] = set()
     for place, line in enumerate(spool):
@@ -106,14 +136,13 @@ def _again(
         yield _as_row(uri, place, name, values)
 
 
-def _name_class(values: dict[str, Any], categories: Mapping[str, Category]) -> tuple[str, str] | None:
+def _name_class(values: dict[str, Any], categories: _Categories) -> tuple[str, str] | None:
     """Give a shape the label of its category; what is wrong where there is none."""
     key = values.pop("category", None)
     if key is not None:
-        category = categories.get(key)
-        if category is None:
-            known = ", ".join(sorted(each.label for each in categories.values())[:10]) or "none"
-            return "category_unknown", f"category {key.rpartition('#')[2]} is none of the file's; it lists {known}"
+        category = categories.of(key)
+        if not isinstance(category, Category):
+            return category
         values["label"], values["label_id"] = category.label, category.label_id
         names = category.keypoints
         for place, point in enumerate(values.get("keypoints") or ()):
@@ -161,12 +190,19 @@ def _as_row(uri: str, place: int, name: str, values: Mapping[str, Any]) -> dict[
         "uri": uri,
         "place": place,
         "kind": name.lower(),
-        "picture": key,
-        "name": values["name"] if is_picture else None,
+        "picture": _writable(key),
+        "name": _writable(values["name"]) if is_picture else None,
         "frame_index": values.get("frame_index"),
         "stream_index": values.get("stream_index"),
         "pts": values.get("pts"),
         "sha256": values.get("sha256"),
-        "annotator": values.get("annotator"),
-        "body": json.dumps(values, ensure_ascii=False),
+        "annotator": _writable(values.get("annotator")),
+        "body": _writable(json.dumps(values, ensure_ascii=False)),
     }
+
+
+def _writable(text: Any) -> Any:
+    """Text as it is, but for halves of surrogate pairs, which no table can hold."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")

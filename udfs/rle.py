@@ -5,10 +5,13 @@ The same form that `pycocotools.mask` reads and writes: `{"size": [height, width
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
+
+_MAX_BITS = 40
 
 
 class Rle(TypedDict):
@@ -50,13 +53,25 @@ def encode_mask(
 
 
 def decode_mask(rle: Rle) -> npt.NDArray[np.bool_]:
-    """The mask of an encoding; raises `ValueError` where the runs do not add up to its size."""
-    height, width = rle["size"]
-    counts = _unpack(rle["counts"])
-    if counts.sum() != height * width or (counts < 0).any():
-        raise ValueError(f"runs of {counts.sum()} pixels do not fill a mask of {height} x {width}")
-    on = np.arange(len(counts)) % 2 == 1
-    return np.repeat(on, counts).reshape(width, height).T
+    """The mask of an encoding; raises `ValueError` where its text is none, or the runs do not add up to its size."""
+    return fill_runs(_unpack(rle["counts"]), size=(rle["size"][0], rle["size"][1]))
+
+
+def fill_runs(counts: Sequence[int] | npt.NDArray[np.int64], *, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The mask of `size` (height, width) of runs that are off and on in turn, column by column.
+
+    Raises `ValueError` where they are not whole numbers from 0 that add up to its pixels.
+    """
+    height, width = size
+    numbers = np.asarray(counts)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise ValueError("the runs are not all whole numbers of 64 bits")
+    # Each is looked at before they are added up: the sum of hostile ones may come out right by overflow.
+    if len(bad := numbers[(numbers < 0) | (numbers > height * width)]):
+        raise ValueError(f"a run of {bad[0]} pixels is none of a mask of {height} x {width}")
+    if numbers.sum() != height * width:
+        raise ValueError(f"runs of {numbers.sum()} pixels do not fill a mask of {height} x {width}")
+    return np.repeat(np.arange(len(numbers)) % 2 == 1, numbers).reshape(width, height).T
 
 
 def _pack(counts: npt.NDArray[np.int64]) -> str:
@@ -80,6 +95,8 @@ def _unpack(text: str) -> npt.NDArray[np.int64]:
     value = shift = 0
     for character in text.encode("ascii"):
         bits = character - 48
+        if shift > _MAX_BITS:  # more of them would take ever longer
+            raise ValueError(f"a run of more than {_MAX_BITS} bits")
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
@@ -87,5 +104,9 @@ def _unpack(text: str) -> npt.NDArray[np.int64]:
         if bits & 0x10:
             value -= 1 << shift
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        if not 0 <= counts[-1] < 1 << _MAX_BITS:
+            raise ValueError(f"a run of {counts[-1]} pixels")
         value = shift = 0
+    if shift:
+        raise ValueError("the runs end within a number")
     return np.asarray(counts, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,6 +144,11 @@ def _classes(rows: LabelRows, choice: LabelChoice) -> tuple[str, ...]:
         raise UsageError(
             f"classes = {list(choice.classes)}: none is a label of {', '.join(choice.names)}; "
             f"the labels there are {', '.join(found)}"
+        )
+    if missing := [name for name in choice.classes if name not in found]:
+        warnings.warn(
+            f"classes: {', '.join(missing)} is no label of {', '.join(choice.names)}; {one_of(missing[0], found)}",
+            stacklevel=6,
         )
     return choice.classes
 

@@ -24,23 +24,30 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The part of an epoch that one of `of` readers reads; `even` leaves out so many frames that all get as many."""
+    """The part of an epoch that one of `of` readers reads."""
 
     part: int
     of: int
-    even: bool = False
 
     def of_groups(self, groups: Sequence[Places]) -> list[Places]:
         """A stretch of the row groups, one after the other: whole ones but for the first and the last."""
         ends = np.cumsum([len(group) for group in groups], dtype=np.int64)
         count = int(ends[-1]) if len(groups) else 0
-        count -= count % self.of if self.even else 0
         first, last = self.part * count // self.of, (self.part + 1) * count // self.of
         cut = [
             group[max(first - (end - len(group)), 0) : max(last - (end - len(group)), 0)]
             for group, end in zip(groups, map(int, ends), strict=True)
         ]
         return [group for group in cut if len(group)]
+
+
+def even_groups(groups: Sequence[Places], *, of: int, seed: int, epoch: int) -> list[Places]:
+    """The row groups without the few frames that are over where `of` readers get as many: others in each epoch."""
+    sizes = [len(group) for group in groups]
+    kept = np.ones(sum(sizes), bool)
+    kept[np.random.default_rng([seed, epoch]).choice(len(kept), len(kept) % of, replace=False)] = False
+    parts = np.split(kept, np.cumsum(sizes)[:-1])
+    return [group[part] for group, part in zip(groups, parts, strict=True)]
 
 
 def epoch_groups(groups: Sequence[Places], *, seed: int, epoch: int) -> list[Places]:

@@ -26,7 +26,7 @@ from visionlake.udfs.uris import display
 from ._dataset_index import Frames, check_pictures, media_of_split, read_frames
 from ._dataset_labels import LabelChoice, load_labels, only_labels
 from ._dataset_samples import Pictures, Samples, Target, Transform
-from ._dataset_stream import Share, epoch_groups, mixed, read_images
+from ._dataset_stream import Share, epoch_groups, even_groups, mixed, read_images
 from ._dataset_tables import LakeTable, check_versions, open_table
 
 __all__ = ["FrameDataset", "FrameStream", "Target", "collate"]
@@ -76,6 +76,8 @@ class _LabelledFrames:
             raise UsageError(f'unlabelled = {unlabelled!r}: allowed are "leave_out" and "empty"')
         if split is None and split_set is not None:
             raise UsageError(f"split_set = {split_set!r} says nothing without a split; give both, or neither")
+        if isinstance(min_score, bool) or not isinstance(min_score, (int, float)) or not 0 <= min_score <= 1:
+            raise UsageError(f"min_score = {min_score!r}: allowed is a number from 0 to 1")
         pinned = check_versions(version, _TABLES)
 
         def opened(name: str) -> LakeTable:
@@ -149,8 +151,9 @@ class FrameDataset(_LabelledFrames, Dataset[tuple[Any, Any]]):
     it has seen nothing. Without, it is the lake's only source, or its only model where there are no annotations.
 
     Of several `annotator`s of a frame the first by name counts, or the one given. `min_score` holds for models.
-    `classes` are the names to learn, and other objects are left out; without it, all names that these labels have in
-    any frame, sorted. Frames that nobody has looked at are left out, or with `unlabelled = "empty"` have no objects.
+    `classes` are the names to learn, with a warning for those that no object has, and other objects are left out;
+    without it, all names that these labels have in any frame, sorted. Frames that nobody has looked at are left out, or
+    with `unlabelled = "empty"` have no objects.
 
     `split` is a split of the `split_set` of table `splits`. `version` maps tables to Delta versions; of others the
     newest is taken, and `versions` tells which. `transform(image, target)` returns what a sample is to be. Pictures of
@@ -190,7 +193,7 @@ class FrameStream(_LabelledFrames, IterableDataset[tuple[Any, Any]]):
     Ranks and the workers of a DataLoader share the frames out among them; all have to have as many workers, and the
     same versions. `rank` and `world_size` are those of torch.distributed where that is initialised, else 0 and 1. What
     they get differs by one frame at most. Where ranks have to step together, `even = True` gives each worker of each
-    rank as many, and leaves out the few frames of an epoch that are over.
+    rank as many, and leaves out the few frames of an epoch that are over, others in each (see `set_epoch`).
 
     Row groups are read from beginning to end. With `shuffle` their order is drawn anew for each epoch (say which one by
     `set_epoch`) and `seed`; each worker reads several at once and mixes them in a buffer of `buffer_bytes` of encoded
@@ -232,9 +235,15 @@ class FrameStream(_LabelledFrames, IterableDataset[tuple[Any, Any]]):
         worker = get_worker_info()
         rank, ranks = self._rank or _distributed_rank() or (0, 1)
         worker_id, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        share = Share(part=rank * workers + worker_id, of=ranks * workers, even=self._even)
+        share = Share(part=rank * workers + worker_id, of=ranks * workers)
         epoch = int(self._epoch)
         groups = self._frames.row_groups()
+        if self._even:
+            if self.frame_count < share.of:
+                raise UsageError(
+                    f"even = True, but {share.of} workers of all ranks are more than {self.frame_count} frames"
+                )
+            groups = even_groups(groups, of=share.of, seed=self._seed, epoch=epoch)
         if self._shuffle:
             groups = share.of_groups(epoch_groups(groups, seed=self._seed, epoch=epoch))
             rng = np.random.default_rng([self._seed, epoch, share.part])

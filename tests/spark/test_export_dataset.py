@@ -181,6 +181,25 @@ def test_frames_without_a_picture_are_told_and_left_out(world: World) -> None:
     assert [(row["stage"], row["output_key"], row["reason"]) for row in bad] == [
         ("export_dataset", f"{'e' * 64}/0/512", "picture_missing")
     ]
+    content = world.coco()
+    assert [each["visionlake"]["media_id"][0] for each in content["images"]] == ["a", "b", "c"]
+    on_disk = {path.name for path in (world.set() / "images/train").iterdir()}
+    assert {each["file_name"] for each in content["images"]} == on_disk
+    row, manifest = world.row(), json.loads((world.set() / "manifest.json").read_text())
+    found = len(content["annotations"])
+    assert (row["frames"], row["objects"]) == (manifest["frames"], manifest["objects"]) == (3, found)
+    assert row["splits"][0].asDict() == {"split": "train", "frames": 3, "objects": found}
+    assert {each["labels"]: each["frames"] for each in manifest["labelled_by"]} == {"people": 2, MODEL: 1}
+
+
+@pytest.mark.long
+def test_a_split_of_which_no_picture_can_be_had_is_none(world: World) -> None:
+    world.frame("e", people=[("ant", 10)], image=None, image_format=None)
+    for name, split in (("a", "train"), ("e", "test")):
+        world.put("splits", {"split_set": "main", "media_id": name * 64, "group_id": name, "split": split, "frames": 1})
+    assert status(world.run(split_set="main", format="huggingface")) == "done"
+    assert [each["split"] for each in world.row()["splits"]] == ["train"]
+    assert "test" not in (world.set() / "README.md").read_text()
 
 
 def test_nothing_to_hand_over_stops(world: World) -> None:

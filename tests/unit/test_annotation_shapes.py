@@ -143,3 +143,18 @@ def test_a_mask_too_large_to_decode_is_refused() -> None:
     canvas = Canvas(width_px=100_000, height_px=100_000, turn=UPRIGHT)
     with pytest.raises(ShapeError, match="allowed are"):
         instance(shape(mask=[100_000, 100_000, "0"]), canvas)
+
+
+@pytest.mark.parametrize("runs", [[2**63 - 1, 2**63 - 1, 802], [2**64 - 1, 801], [-1, 801]])
+def test_runs_whose_sum_overflows_to_the_right_one_are_refused(runs: list[int]) -> None:
+    with pytest.raises(ShapeError) as error:
+        instance(shape(mask=[20, 40, runs]), CANVAS)
+    assert error.value.reason == "mask_invalid"
+
+
+def test_outlines_that_would_fill_memory_are_refused() -> None:
+    canvas = Canvas(width_px=16_000, height_px=16_000, turn=UPRIGHT)
+    zigzag = [float(number) for step in range(100) for x in (0, 16_000) for number in (x, step)]
+    with pytest.raises(ShapeError, match=r"edges are [0-9]+ px long; allowed are up to 2097152") as error:
+        instance(shape(polygons=[zigzag]), canvas)
+    assert error.value.reason == "polygon_too_long"

@@ -414,3 +414,24 @@ def test_real_annotations_agree_with_a_plain_read() -> None:
         (x, y, x + width, y + height) for x, y, width, height in (each["bbox"] for each in plain["annotations"])
     ]
     assert [each.area_px for each in shapes] == [each["area"] for each in plain["annotations"]]
+
+
+def test_pictures_of_lvis_are_named_by_their_address(tmp_path: Path) -> None:
+    image = {"id": 7, "coco_url": "http://images.example.org/val2017/000000000139.jpg"}
+    picture = said(tmp_path, document(images=[image]))[0]
+    assert isinstance(picture, Picture) and picture.name == image["coco_url"]
+
+
+def test_polygons_without_a_point_are_none(tmp_path: Path) -> None:
+    assert shape_of(tmp_path, segmentation=[[]]).polygons is None
+    assert shape_of(tmp_path, segmentation=[[], [1, 1, 2, 1, 2, 2]]).polygons == ((1, 1, 2, 1, 2, 2),)
+
+
+def test_half_of_a_surrogate_pair_is_told(tmp_path: Path) -> None:
+    content = json.dumps(document(categories=[CATEGORY | {"name": "a\udce9"}]))
+    try:
+        _, _, category = said(tmp_path, content)
+    except AnnotationError as error:
+        assert error.reason == "not_text"
+    else:
+        assert isinstance(category, Category) and category.label.startswith("a")

@@ -448,3 +448,15 @@ def test_an_export_in_a_store() -> None:
         out.write(json.dumps([task(rectangle())]).encode())
     about, shape = label_studio.read("mock://host/sets/e.json")
     assert isinstance(about, Picture) and isinstance(shape, Shape) and shape.picture == about.key
+
+
+def test_half_of_a_surrogate_pair_is_told(tmp_path: Path) -> None:
+    content = json.dumps([task(region(), annotator="a\udce9")]).encode()
+    with pytest.raises(AnnotationError, match="not_text: it has text that is none"):
+        list(label_studio.read(write(tmp_path, content)))
+
+
+@pytest.mark.parametrize("host", ["", "http://label.example.org", "https://10.0.0.1:8080/studio"])
+def test_uploads_have_their_own_names_wherever_they_are_served_from(tmp_path: Path, host: str) -> None:
+    picture = said(tmp_path, task(data={"image": f"{host}/data/upload/3/0a1b2c3d-cat%201.jpg"}))[0]
+    assert isinstance(picture, Picture) and picture.name == "cat 1.jpg"

@@ -276,3 +276,17 @@ def test_a_folder_that_names_no_video(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(mot.read(uris.to_uri(tmp_path / "seq/gt/gt.txt")))
+
+
+@pytest.mark.parametrize("place", ["seq/gt", "seq", ".", ".."])
+def test_classes_are_those_of_the_nearest_list(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "set/train"
+    write(root / place / "labels.txt", "cup\n\nbowl \n")
+    write(root / "seq/seqinfo.ini", ini(name="seq"))
+    lines = ["1,1,1,1,5,5,1,1,1", "1,2,1,1,5,5,1,2,1", "1,3,1,1,5,5,1,3,1", "1,4,1,1,5,5,1,4,1"]
+    *_, cup, unnamed, bowl, beyond = mot.read(write(root / "seq/gt/gt.txt", "\n".join(lines)))
+    assert isinstance(cup, Shape) and isinstance(bowl, Shape)
+    assert (cup.label, bowl.label) == ("cup", "bowl")
+    for each in (unnamed, beyond):
+        assert isinstance(each, Problem)
+        assert each.reason == "category_unknown" and "allowed are 1 cup, 3 bowl, and -1" in each.message

@@ -214,6 +214,31 @@ def test_categories_are_those_of_the_nearest_file_that_names_some(tmp_path: Path
     write(tmp_path / "data.yaml", "names: [cat]\n")
     write(tmp_path / "a/data.yaml", "names: [dog, bee]\n")
     labels = [tmp_path / path for path in ("labels/train/1.txt", "a/labels/1.txt", "a/labels/1.png")]
-    assert [[each.label for each in yolo.categories_near(uris.to_uri(path))] for path in labels] == [
+    assert [[each.label for each in yolo.categories_near(uris.to_uri(path), seen={})] for path in labels] == [
         ["cat"], ["dog", "bee"], [],
     ]  # fmt: skip
+
+
+def test_poses_are_refused_not_taken_for_polygons(tmp_path: Path) -> None:
+    write(tmp_path / "data.yaml", "names: [cat]\nkpt_shape: [3, 2]\n")
+    with pytest.raises(AnnotationError, match=r"pose: its classes are in .*data\.yaml: it has kpt_shape") as error:
+        yolo.categories_near(write(tmp_path / "labels/1.txt", GOOD), seen={})
+    assert error.value.picture is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("names: {0: cat, 0: dog}\n", "the key '0' is there twice"),
+        ("names: [cat]\nnames: [dog]\n", "the key 'names' is there twice"),
+        ('names: ["\\U7fffffff"]\n', "not_yaml"),
+    ],
+)
+def test_yaml_that_could_mean_several_things_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(AnnotationError, match=words):
+        list(yolo.read(write(tmp_path / "data.yaml", text)))
+
+
+def test_words_about_a_set_are_no_labels(tmp_path: Path) -> None:
+    for name in ("README.dataset.txt", "README.roboflow.txt", "readme.txt"):
+        assert list(yolo.read(write(tmp_path / name, "# cells"))) == []

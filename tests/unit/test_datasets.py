@@ -210,7 +210,11 @@ def test_classes_and_scores(tmp_path: Path):
         return [target["labels"].tolist() for _, target in FrameDataset(tmp_path, labels=[MODEL, "people"], **options)]
 
     assert labels() == [[3, 2, 1], [2, 1]], "names in order, from 1"
-    assert labels(classes=["cat", "unicorn", "car"]) == [[1, 3], [1, 3]]
+    with pytest.warns(UserWarning, match="unicorn is no label of yolo@1:abc, people; allowed: car, cat, dog"):
+        assert labels(classes=["cat", "unicorn", "car"]) == [[1, 3], [1, 3]]
+    for bad in (-0.1, 1.5, "0.5", float("nan"), True):
+        with pytest.raises(UsageError, match=r"min_score = .*: allowed is a number from 0 to 1"):
+            labels(min_score=bad)
     assert labels(min_score=0.6) == [[2, 1], [2, 1]], "a score of exactly that stays; people's objects have none"
     assert labels(classes=["dog"], min_score=0.5) == [[], []], "frames stay that are without an object then"
 
@@ -445,7 +449,7 @@ def test_every_frame_comes_once_in_an_epoch(lake: Path, ranks: int, workers: int
     assert max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize("ranks", [1, 7, 61])
+@pytest.mark.parametrize("ranks", [1, 7, 60])
 def test_even_shares_leave_out_the_rest(lake: Path, ranks: int):
     seen = []
     for rank in range(ranks):
@@ -455,10 +459,30 @@ def test_even_shares_leave_out_the_rest(lake: Path, ranks: int):
     assert len({*seen}) == len(seen)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_even_shares_leave_out_others_in_each_epoch(lake: Path, shuffle: bool):
+    seen = []
+    for epoch in range(8):
+        for rank in range(3):
+            stream = FrameStream(
+                lake, labels="people", split="val", rank=rank, world_size=3, even=True, shuffle=shuffle
+            )
+            stream.set_epoch(epoch)
+            seen += keys(stream)
+    assert len(seen) == 8 * 18
+    assert len({*seen}) == 20
+
+
+def test_even_shares_of_fewer_frames_than_readers_are_refused(lake: Path):
+    with pytest.raises(UsageError, match="even = True, but 61 workers of all ranks are more than 60 frames"):
+        keys(FrameStream(lake, labels="people", rank=0, world_size=61, even=True))
+
+
 def test_streams_give_the_samples_of_the_data_set(lake: Path):
     put(lake, "annotations", [said(n, pts, thing("bus", 0, 0, n + 1, pts + 1), source="tool") for n, pts in EVERY[::3]])
     options: Row = {"labels": ["tool"], "split": "train", "classes": ["car", "bus"]}
-    data, stream = FrameDataset(lake, **options), FrameStream(lake, **options)
+    with pytest.warns(UserWarning, match="car is no label of tool"):
+        data, stream = FrameDataset(lake, **options), FrameStream(lake, **options)
     assert (stream.classes, stream.versions, stream.frame_count) == (data.classes, data.versions, len(data))
     seen = [*stream]
     assert len(seen) == len(data) == 13

@@ -16,7 +16,7 @@ from visionlake.udfs.annotation_formats import find_format as find_importer
 from visionlake.udfs.annotation_types import Category as ReadCategory
 from visionlake.udfs.annotation_types import Picture, Shape
 from visionlake.udfs.export_formats import find_format, format_names
-from visionlake.udfs.export_target import FolderTarget
+from visionlake.udfs.export_target import FolderTarget, remove, tidy
 from visionlake.udfs.export_types import Category, ExportObject, ExportPlan, Sample, Shard
 from visionlake.udfs.mask_polygons import outline
 from visionlake.udfs.resize_rle import resize_rle
@@ -289,3 +289,71 @@ def test_files_stay_in_their_folder_and_are_whole_or_absent(tmp_path: Path) -> N
     target.write("b.bin", b"whole")
     assert [(each.path, each.size_bytes) for each in target.written] == [("b.bin", 5)]
     assert (tmp_path / "set" / "b.bin").read_bytes() == b"whole"
+
+
+def test_yolo_keeps_to_the_picture_and_to_words_of_its_own(tmp_path: Path) -> None:
+    import yaml
+
+    outside = (thing(0, (-0.8, -1.0, 10.0, 48.7)), thing(0, (63.5, 1.0, 64.9, 9.0)), thing(0, (64.2, 1.0, 65.0, 9.0)))
+    ring = thing(0, (-1.0, 0.0, 20.0, 20.0), polygons=[[-1.0, 0.0, 20.0, 0.0, 20.0, 20.0]])
+    samples = [sample(n, *outside, ring, split=split) for n, split in enumerate(("names", "hold-out", "train"))]
+    for task, count in (("detection", 2), ("segmentation", 2)):
+        export(tmp_path / task, "yolo", samples, task=task)
+        settings = yaml.safe_load((tmp_path / task / "data.yaml").read_text())
+        assert settings["names"] == {place: each.name for place, each in enumerate(CATEGORIES)}
+        assert settings["hold-out"] == "images/hold-out" and settings["val"] == "images/names"
+        lines = (tmp_path / task / "labels/train" / f"{samples[2].stem}.txt").read_text().splitlines()
+        assert len(lines) == count + 1, "the third lies beyond the picture"
+        numbers = [[float(word) for word in line.split()[1:]] for line in lines]
+        if task == "detection":
+            assert numbers[0] == pytest.approx([5 / WIDTH, 0.5, 10 / WIDTH, 1.0])
+        assert all(0 <= number <= 1 for line in numbers for number in line)
+
+
+def test_yaml_holds_any_name(tmp_path: Path) -> None:
+    import yaml
+
+    names = ["no", "1", "cat \U0001f600", "a: b", "#x", "é\x85\u2028", 'say "x" \\ y', "tab\tnul\x00del\x7f", "a" * 300]
+    categories = tuple(Category(id=place, name=name) for place, name in enumerate(names))
+    plan = ExportPlan(name="set", task="detection", categories=categories, splits=("train",))
+    settings = yaml.safe_load(find_format("yolo").set_files(plan)["data.yaml"].decode())
+    assert settings["names"] == dict(enumerate(names))
+
+
+@pytest.mark.parametrize("name", ["huggingface", "imagefolder"])
+def test_datasets_reads_any_splits(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets", reason="the library `datasets` is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    splits = ("train", "train-2", "hold-out", "all", "val")
+    # The first of a split shows nothing: a reader that guesses from it would guess wrongly.
+    samples = [sample(10 * n + k, *([thing()] * k), split=split) for n, split in enumerate(splits) for k in (0, 2)]
+    export(tmp_path / "my_test_sets" / "set", name, samples)
+    found = datasets.load_dataset(str(tmp_path / "my_test_sets" / "set"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in found.items()} == dict.fromkeys(
+        ("train", "train_2", "hold_out", "all_", "val"), 2
+    )
+    assert [row["objects"]["bbox"] for row in found["all_"]] == [[], [[4.0, 5.0, 16.0, 25.0]] * 2]
+
+
+def test_voc_marks_crowds_for_evaluations_to_leave_out(tmp_path: Path) -> None:
+    export(tmp_path, "voc", [sample(1, thing(iscrowd=True, attributes={"difficult": "0"}), thing())])
+    shapes = imported("voc", next((tmp_path / "Annotations").iterdir()))[1]
+    assert [each.attributes.get("difficult") for each in shapes] == ["1", None]
+
+
+@pytest.mark.parametrize(("said", "written"), [("0.25", "0.25"), ("1", "1"), ("none, nearly", "1"), ("-1", "1")])
+def test_mot_writes_visibility_where_it_is_a_share(tmp_path: Path, said: str, written: str) -> None:
+    export(tmp_path, "mot", [sample(1, thing(track_id="a", attributes={"visibility": said}))])
+    (line,) = next(tmp_path.glob("train/*/gt/gt.txt")).read_text().splitlines()
+    assert line.split(",")[8:] == [written]
+
+
+def test_what_killed_processes_left_is_taken_away(tmp_path: Path) -> None:
+    target = FolderTarget(to_uri(tmp_path))
+    target.write("a/b.txt", b"1")
+    (tmp_path / "a/c.txt.0badcafe.partial").write_bytes(b"half")
+    tidy(to_uri(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["b.txt"]
+    remove(to_uri(tmp_path / "a/b.txt"))
+    remove(to_uri(tmp_path / "a/b.txt"))
+    assert [*(tmp_path / "a").iterdir()] == []

@@ -178,3 +178,59 @@ def test_labels_are_those_of_the_project(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_placed_is_one_bad_row(facts: dict[str, Any], reason: str) -> None:
     (row,) = placed(shown(), **facts)
     assert row["error"]["reason"] == reason and row["output_key"] == "u#0" and row["source"] == "s"
+
+
+def test_a_broken_list_of_classes_leaves_pictures_unknown_and_is_read_once_a_run(yolo: Path) -> None:
+    names = yolo / "data.yaml"
+    names.write_text("names: [cat, dog\n")
+    labels = yolo / "labels/train/0.txt"
+    (damaged,) = placed([*said("yolo", labels), *said("yolo", yolo / "images/train/0.png")])
+    assert damaged["annotations"] is None
+    assert damaged["error"]["reason"] == "not_yaml"
+    assert str(names) in damaged["error"]["message"]
+    # A worker lives on, and the file is mended.
+    names.write_text("names: [cat, ant]\n")
+    assert [row["body"]["label"] for row in said("yolo", labels)] == ["ant"]
+
+
+def test_classes_of_which_two_have_one_id_are_not_guessed(tmp_path: Path) -> None:
+    names = [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}, {"id": 2, "name": "bee"}, {"id": 2, "name": "bee"}]
+    shapes = [{"id": n, "category_id": n, "image_id": 1, "bbox": [1, 2, 3, 4]} for n in (1, 2)]
+    path = coco(tmp_path / "a.json", categories=names, annotations=shapes)
+    _, twin, bee = said("coco", path)
+    assert (twin["kind"], twin["body"]["reason"]) == ("problem", "category_ambiguous")
+    assert "'cat' and 'dog'" in twin["body"]["message"]
+    assert bee["body"]["label"] == "bee"
+
+
+def test_unknown_classes_are_told_with_a_few_of_those_there_are(tmp_path: Path) -> None:
+    names = [{"id": n, "name": f"c{n:02}"} for n in range(13)]
+    shape = {"id": 1, "category_id": 99, "image_id": 1, "bbox": [1, 2, 3, 4]}
+    problem = said("coco", coco(tmp_path / "a.json", categories=names, annotations=[shape]))[1]
+    assert problem["body"]["message"].endswith("it lists c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and 3 more")
+
+
+def test_text_that_no_table_can_hold_spoils_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text('names: ["a\\uD800b", ok]\n')
+    (tmp_path / "0.txt").write_text("0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.25 0.5\n")
+    first, second = said("yolo", tmp_path / "0.txt")
+    assert (first["body"]["label"], second["body"]["label"]) == ("a?b", "ok")
+
+
+def test_errors_name_file_picture_and_annotation(tmp_path: Path) -> None:
+    content = {
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": 8, "category_id": 1, "image_id": 1, "bbox": [1, 2, 0, 4]},
+            {"id": 9, "category_id": 1, "image_id": 1, "bbox": [1]},
+        ],
+    }
+    rows = placed(said("coco", coco(tmp_path / "in.json", **content)))
+    messages = sorted(row["error"]["message"] for row in rows if row["error"])
+    assert messages[0].startswith("in.json: a.png: annotation 8: the box is 0 x 4 px")
+    assert messages[1].startswith("in.json: annotation 9: bbox is [1]")
+
+
+def test_a_frame_of_a_video_is_no_still_of_its_name(tmp_path: Path) -> None:
+    (row,) = placed(said("coco", coco(tmp_path / "in.json")), frame_index=0)
+    assert row["error"]["reason"] == "not_a_video"

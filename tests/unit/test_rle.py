@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionlake.udfs.rle import decode_mask, encode_mask
+from visionlake.udfs.rle import decode_mask, encode_mask, fill_runs
 
 
 def test_known_encodings() -> None:
@@ -41,3 +41,15 @@ def test_what_does_not_fit_is_refused() -> None:
         encode_mask(np.ones((2, 2), bool), size=(4, 4), offset=(3, 0))
     with pytest.raises(ValueError, match="do not fill a mask of 9 x 9"):
         decode_mask({"size": [9, 9], "counts": "5220002O"})
+
+
+@pytest.mark.parametrize("counts", ["5220002", "P" * 100_000, "o" * 100_000 + "0", "/" * 9, "S1", "oooooooo1" * 50_000])
+def test_hostile_text_is_refused_at_once(counts: str) -> None:
+    with pytest.raises(ValueError, match="run"):
+        decode_mask({"size": [4, 5], "counts": counts})
+
+
+@pytest.mark.parametrize("runs", [[2**63 - 1, 2**63 - 1, 22], [2**64 - 1, 21], [-1, 21], [21], [10, 5], [2**70, 1]])
+def test_runs_that_fill_no_mask_are_refused(runs: list[int]) -> None:
+    with pytest.raises(ValueError, match="run"):
+        fill_runs(runs, size=(4, 5))

@@ -187,6 +187,8 @@ def _not_coco(event: str) -> AnnotationError:
 
 
 def _not_json(error: Exception, start: int) -> AnnotationError:
+    if isinstance(error, UnicodeDecodeError):
+        return AnnotationError("not_text", f"it has text that is none after byte {start}, as half of a surrogate pair")
     what, near = _first_line(error)
     place = f"near {near!r} " if near else ""
     if "overflow" in what:
@@ -233,7 +235,7 @@ def _picture(uri: str, item: _Object) -> Picture:
     frame = _frame(item.get("visionlake"))
     return Picture(
         key=_key(uri, item.get("id"), "id"),
-        name=_name(item.get("file_name")),
+        name=_name(item.get("file_name", item.get("coco_url"))),  # LVIS has no file names
         width_px=_size(item.get("width"), "width"),
         height_px=_size(item.get("height"), "height"),
         sha256=_sha256(item.get("sha256", frame.get("media_id"))),
@@ -339,7 +341,7 @@ def _segmentation(value: Any) -> tuple[tuple[tuple[float, ...], ...] | None, Run
     if value is None or value == []:
         return None, None
     if isinstance(value, list) and all(isinstance(each, list) for each in value):
-        return tuple(_numbers(each, "segmentation") for each in value), None
+        return tuple(_numbers(each, "segmentation") for each in value if each) or None, None
     if isinstance(value, dict) and _are_whole(value.get("size"), 2):
         counts = value.get("counts")
         if isinstance(counts, str) or _are_whole(counts):

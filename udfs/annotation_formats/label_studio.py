@@ -25,7 +25,8 @@ from ..rle import encode_mask
 from ._json_numbers import quote_non_numbers
 
 FILES: tuple[str, ...] = ("*.json",)
-MAX_TASK_BYTES = 64 << 20
+MAX_TASK_BYTES = 16 << 20
+"""So much text may a task have. Parsed, it takes up to 35 times of that."""
 MAX_DEPTH = 64
 """So deep may lists and objects be nested in a task."""
 MAX_BRUSH_VALUES = 400_000_000
@@ -44,7 +45,7 @@ _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 # Where Label Studio serves a file from that was uploaded, or that lies in a folder of its own machine.
-_UPLOAD = re.compile(r"/(?:[^?#]*/)?data/upload/(?:[0-9]+/)?(?:[0-9a-f]{8}-)?([^/?#]+)(?:[?#].*)?")
+_UPLOAD = re.compile(r"(?:https?://[^/?#]+)?/(?:[^?#]*/)?data/upload/(?:[0-9]+/)?(?:[0-9a-f]{8}-)?([^/?#]+)(?:[?#].*)?")
 _LOCAL_FILE = re.compile(r"[^?#]*/data/local-files/?\?(?:[^#]*&)?d=([^&#]*).*")
 
 
@@ -115,6 +116,8 @@ def _tasks(stream: BinaryIO) -> Iterator[Any]:
             yield _value(event, value, events, 0)
         for _ in events:  # says so if something follows
             pass
+    except UnicodeDecodeError:
+        raise AnnotationError("not_text", "it has text that is none, such as half of a surrogate pair") from None
     except ijson.JSONError as error:
         if metered.is_blank:
             raise AnnotationError("empty_file", "it is empty; a list of tasks is expected") from None

@@ -1,7 +1,8 @@
 """MOT Challenge: a folder for each sequence, with `seqinfo.ini` and with the boxes of all its frames in `gt/gt.txt`.
 
 The format is that of Milan et al., MOT16: A Benchmark for Multi-Object Tracking (2016), arXiv:1603.00831; MOT15, MOT17
-and MOT20 are read as well. Frames and pixels count from 1 in the files, from 0 in what comes out.
+and MOT20 are read as well. Frames and pixels count from 1 in the files, from 0 in what comes out. Where a `labels.txt`
+lies beside `gt.txt` or in one of three folders above, as CVAT and our own exports write it, its lines name the classes.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import configparser
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .. import uris
 from ..annotation_types import AnnotationError, Box, Picture, Problem, Said, Shape
 
 FILES: tuple[str, ...] = ("gt.txt", "seqinfo.ini")
 MAX_INI_BYTES = 1 << 20
+MAX_LABELS_BYTES = 1 << 20
 MAX_LINE_CHARACTERS = 1 << 20
 MAX_FRAMES = 10_000_000
 CLASSES = (
@@ -38,6 +40,8 @@ CLASSES = (
 _VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 _PAYLOAD_CHARACTERS = 2000
 _NO_CLASS = "-1"
+_FOLDERS = 4  # from that of gt.txt on, where names of its classes may lie
+_SHOWN_NAMES = 20
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
@@ -152,6 +156,7 @@ def _section(text: str) -> configparser.SectionProxy:
 def _boxes(uri: str) -> Iterator[Said]:
     folder = uris.parent(uris.parent(uri))
     video = None if _is_there(uris.child(folder, "seqinfo.ini")) else _folder_name(folder)
+    classes = _classes_near(uri)
     seen: set[int] = set()
     for number, line in _lines(uri):
         key = None
@@ -162,7 +167,7 @@ def _boxes(uri: str) -> Iterator[Said]:
             if video and frame not in seen:
                 seen.add(frame)
                 yield Picture(key=key, name=video, frame_index=frame - 1)
-            yield _shape(words, key)
+            yield _shape(words, key, classes)
         except _Invalid as error:
             yield Problem(
                 reason=error.reason,
@@ -191,7 +196,26 @@ def _lines(uri: str) -> Iterator[tuple[int, str]]:
         raise AnnotationError("empty_file", "it has no line; what it would say is not known")
 
 
-def _shape(words: list[str], key: str) -> Shape:
+def _classes_near(uri: str) -> Sequence[str]:
+    """Names of the classes 1, 2, ...: of the nearest `labels.txt`, where there is one, else those of MOT."""
+    folder = uri
+    for _ in range(_FOLDERS):
+        folder = uris.parent(folder)
+        try:
+            with uris.open_input(uris.child(folder, "labels.txt")) as stream:
+                content = stream.read(MAX_LABELS_BYTES + 1)
+        except FileNotFoundError:
+            continue
+        if len(content) > MAX_LABELS_BYTES:
+            raise AnnotationError("too_large", f"labels.txt is larger than the {MAX_LABELS_BYTES} bytes allowed")
+        try:
+            return [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise AnnotationError("not_text", "labels.txt, which names its classes, is not UTF-8") from None
+    return CLASSES
+
+
+def _shape(words: list[str], key: str, classes: Sequence[str]) -> Shape:
     if not 6 <= len(words) <= 10:
         raise _Invalid(
             "line_invalid",
@@ -203,23 +227,24 @@ def _shape(words: list[str], key: str) -> Shape:
     left, top, width, height = (_number(word, entry) for word, entry in zip(words[2:6], entries, strict=True))
     return Shape(
         picture=key,
-        label=_label(words),
+        label=_label(words, classes),
         box=Box(left - 1, top - 1, left - 1 + width, top - 1 + height),
         track_id=None if track == -1 else str(track),  # -1 says that it is not known whose box it is
         attributes=_attributes(words),
     )
 
 
-def _label(words: list[str]) -> str:
+def _label(words: list[str], classes: Sequence[str]) -> str:
     # Ten numbers are those of MOT15, which knows pedestrians only: the last three are a place in the world.
     word = words[7] if len(words) in (8, 9) else _NO_CLASS
     number = _whole(word, "the class")
     if word == _NO_CLASS:
         return CLASSES[0]
-    if not 1 <= number <= len(CLASSES):
-        names = ", ".join(f"{place} {name}" for place, name in enumerate(CLASSES, start=1))
-        raise _Invalid("category_unknown", f"the class is {number}; allowed are {names}, and -1 for a pedestrian")
-    return CLASSES[number - 1]
+    if not 1 <= number <= len(classes) or not classes[number - 1]:
+        names = ", ".join(f"{place} {name}" for place, name in enumerate(classes[:_SHOWN_NAMES], start=1) if name)
+        more = f" and {len(classes) - _SHOWN_NAMES} more" if len(classes) > _SHOWN_NAMES else ""
+        raise _Invalid("category_unknown", f"the class is {number}; allowed are {names}{more}, and -1 for a pedestrian")
+    return classes[number - 1]
 
 
 def _attributes(words: list[str]) -> dict[str, str]:

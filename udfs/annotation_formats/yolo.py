@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -28,10 +27,15 @@ MAX_DEPTH = 32
 """So deep may lists and mappings be nested in YAML."""
 
 _PAYLOAD_CHARACTERS = 2000
-# Lists of pictures and of classes, which tools write beside the labels.
-_NO_LABELS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt"})
+# Lists of pictures and of classes, and words about them, which tools write beside the labels.
+_NO_LABELS = frozenset(
+    {"classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"}
+)
 # Nine digits go into the table's column.
 _INDEX = re.compile(r"[0-9]{1,9}")
+
+
+_Names = tuple[Category, ...] | AnnotationError
 
 
 class _Invalid(Exception):
@@ -50,7 +54,7 @@ def read(uri: str) -> Iterator[Said]:
     """
     name = uris.inner_path(uri).rpartition("/")[2].lower()
     if name in _YAML_FILES:
-        yield from _categories(_text(uri, MAX_YAML_BYTES))
+        yield from _categories(_document(_text(uri, MAX_YAML_BYTES)))
     elif not name.endswith(".txt"):
         yield Picture(key=_key(uri, is_picture=True), name=_picture_name(uri), unit="share")
     elif name not in _NO_LABELS:
@@ -61,19 +65,40 @@ def read(uri: str) -> Iterator[Said]:
             raise AnnotationError(getattr(error, "reason", "read_failed"), str(error), picture=key) from error
 
 
-def categories_near(uri: str) -> tuple[Category, ...]:
-    """The categories of the nearest `data.yaml` in a folder of labels or above. Raises AnnotationError, OSError."""
-    return () if not uris.inner_path(uri).lower().endswith(".txt") else _categories_of(uris.parent(uri))
+def categories_near(uri: str, *, seen: dict[str, _Names]) -> tuple[Category, ...]:
+    """The categories of the nearest `data.yaml` in a folder of labels or above. Raises AnnotationError."""
+    if not uris.inner_path(uri).lower().endswith(".txt"):
+        return ()
+    found = _names_of(uris.parent(uri), seen)
+    if not isinstance(found, AnnotationError):
+        return found
+    raise AnnotationError(found.reason, found.message, picture=_key(uri, is_picture=False))
 
 
-@lru_cache(maxsize=256)
-def _categories_of(folder: str) -> tuple[Category, ...]:
-    for name in _YAML_FILES:
-        with suppress(FileNotFoundError):
-            found = _categories(_text(uris.child(folder, name), MAX_YAML_BYTES))
-            return tuple(one for one in found if isinstance(one, Category))
-    above = uris.parent(folder)
-    return () if above == folder else _categories_of(above)
+def _names_of(folder: str, seen: dict[str, _Names]) -> _Names:
+    if folder not in seen:
+        own = next((one for name in _YAML_FILES if (one := _names_in(uris.child(folder, name))) is not None), None)
+        above = uris.parent(folder)
+        seen[folder] = own if own is not None else () if above == folder else _names_of(above, seen)
+    return seen[folder]
+
+
+def _names_in(uri: str) -> _Names | None:
+    """The categories of a file, or what is wrong with it; None where there is no such file."""
+    try:
+        document = _document(_text(uri, MAX_YAML_BYTES))
+        if "kpt_shape" in document:
+            raise AnnotationError(
+                "unsupported_pose",
+                "it has kpt_shape, so that lines hold keypoints; these are read from COCO's files only",
+            )
+        return tuple(one for one in _categories(document) if isinstance(one, Category))
+    except FileNotFoundError:
+        return None
+    except AnnotationError as error:
+        return AnnotationError(error.reason, f"its classes are in {uris.display(uri)}: {error.message}")
+    except OSError as error:
+        return AnnotationError("read_failed", f"its classes are in {uris.display(uri)}: {error}")
 
 
 def _key(uri: str, *, is_picture: bool) -> str:
@@ -101,11 +126,8 @@ def _text(uri: str, limit: int) -> str:
         raise AnnotationError("not_text", f"it is not UTF-8 from byte {error.start} on; save it as UTF-8") from None
 
 
-def _categories(text: str) -> Iterator[Category | Problem]:
-    if not text.strip():
-        raise AnnotationError("empty_file", "it is empty; the names of the classes are expected under `names`")
-    document = _document(text)
-    names = document.get("names") if isinstance(document, dict) else None
+def _categories(document: Mapping[str, Any]) -> Iterator[Category | Problem]:
+    names = document.get("names")
     if not names or not isinstance(names, (list, dict)):
         raise AnnotationError(
             "names_missing", f"names is {_shown(names)}; allowed are a list of names, and a mapping of numbers to names"
@@ -120,12 +142,26 @@ def _categories(text: str) -> Iterator[Category | Problem]:
             )
 
 
-def _document(text: str) -> Any:
+class _Loader(yaml.BaseLoader):
+    """Of all loaders this one leaves texts as they are: to others, a class called `no` is a false."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, of which no key is there twice: which of two names a class has, nobody could say."""
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in keys.items() if count > 1]:
+            raise yaml.MarkedYAMLError(problem=f"the key {twice[0]!r} is there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _document(text: str) -> Mapping[str, Any]:
+    """The mapping of a file's top level, an empty one where that is none. Raises AnnotationError."""
+    if not text.strip():
+        raise AnnotationError("empty_file", "it is empty; the names of the classes are expected under `names`")
     try:
         _refuse_bombs(text)
-        # Of all loaders this one leaves texts as they are: to others, a class called `no` is a false.
-        return yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
+        found = yaml.load(text, Loader=_Loader)
+        return found if isinstance(found, dict) else {}
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # numbers of characters that are none
         first = " ".join(str(error).split())[:300]
         raise AnnotationError("not_yaml", f"it is not YAML: {first}") from None
 

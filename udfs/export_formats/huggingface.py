@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..export_types import ExportPlan, Sample, Shard, Target
+from ._card import card
 from .coco import area_of
 
 TASKS = ("detection",)
@@ -50,11 +51,7 @@ def write_split(split: str, samples: Iterator[Sample], plan: ExportPlan, target:
 
 def set_files(plan: ExportPlan) -> Mapping[str, bytes]:
     """The card that says which files are of which split."""
-    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
-    for split in plan.splits:
-        lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(f'data/{split}-*.parquet')}"]
-    lines += ["---", "", f"# {plan.name}", "", f"Classes: {', '.join(each.name for each in plan.categories)}", ""]
-    return {"README.md": "\n".join(lines).encode()}
+    return {"README.md": card(plan, path="data/{split}-?????.parquet")}
 
 
 def _schema(plan: ExportPlan) -> pa.Schema:

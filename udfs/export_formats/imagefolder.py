@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from ..export_types import ExportPlan, Sample, Shard, Target
+from ._card import card
 from .coco import area_of
 
 TASKS = ("detection",)
@@ -35,5 +36,6 @@ def write_split(split: str, samples: Iterator[Sample], plan: ExportPlan, target:
 
 
 def set_files(plan: ExportPlan) -> Mapping[str, bytes]:
-    """Names of the classes, by place."""
-    return {"classes.json": json.dumps([each.name for each in plan.categories], ensure_ascii=False).encode()}
+    """Names of the classes, by place, and the card: without it, splits are guessed from names of folders above too."""
+    names = json.dumps([each.name for each in plan.categories], ensure_ascii=False)
+    return {"classes.json": names.encode(), "README.md": card(plan, path="{split}/**")}

@@ -6,12 +6,14 @@ frame of which media a picture is, `frames.csv` says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from ..export_types import ExportObject, ExportPlan, Sample, Shard, Target
 
 TASKS = ("detection",)
 UNIT = "sequence"
+_SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 
 
 def write_shard(shard: Shard, samples: Iterator[Sample], plan: ExportPlan, target: Target) -> None:
@@ -53,9 +55,14 @@ def _line(number: int, each: ExportObject, ids: dict[str, int], plan: ExportPlan
     x_min, y_min, x_max, y_max = each.box
     track = ids.setdefault(each.track_id, len(ids) + 1)
     class_ = plan.index_of(each.category_id) + 1
-    visible = each.attributes.get("visibility", "1")
     numbers = (x_min + 1, y_min + 1, x_max - x_min, y_max - y_min)
-    return f"{number},{track},{','.join(map(repr, numbers))},{0 if each.iscrowd else 1},{class_},{visible}\n"
+    return f"{number},{track},{','.join(map(repr, numbers))},{0 if each.iscrowd else 1},{class_},{_visibility(each)}\n"
+
+
+def _visibility(each: ExportObject) -> str:
+    """The share of it that is seen, as its annotators wrote it; all of it where they did not write a number."""
+    word = each.attributes.get("visibility", "")
+    return word if _SHARE.fullmatch(word) else "1"
 
 
 def _info(folder: str, first: Sample, length: int) -> bytes:

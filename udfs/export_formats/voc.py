@@ -1,7 +1,8 @@
 """Pascal VOC: pictures, an XML file for each, and lists of the splits (Everingham et al., 2010).
 
 Pixels count from 1 and a box includes its last ones: edges from 0.0 to 10.0 are 1 to 10. Edges within a pixel keep
-their fraction, as whole numbers would move them.
+their fraction, as whole numbers would move them. A crowd is `difficult`: VOC's evaluation leaves these out as COCO's
+leaves out crowds.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _xml(sample: Sample) -> bytes:
 def _add_object(root: ElementTree.Element, each: ExportObject) -> None:
     found = ElementTree.SubElement(root, "object")
     _add(found, "name", each.label)
-    _add_attributes(found, each.attributes)
+    _add_attributes(found, {**each.attributes, **({"difficult": "1"} if each.iscrowd else {})})
     box = ElementTree.SubElement(found, "bndbox")
     x_min, y_min, x_max, y_max = each.box
     for name, value in (("xmin", x_min + 1), ("ymin", y_min + 1), ("xmax", x_max), ("ymax", y_max)):

@@ -1,12 +1,12 @@
 """YOLO as Ultralytics reads it: pictures, a text file of the same stem for each, and `data.yaml`.
 
-Coordinates are shares of the picture. A line of a file has one polygon, so that the rings of an object of several parts
-are joined, by lines that go there and back. Crowds are left out: YOLO has no word for them.
+Coordinates are shares of the picture, and shapes end at its edges: Ultralytics refuses pictures with others. A line of
+a file has one polygon, so that the rings of an object of several parts are joined, by lines that go there and back.
+Crowds are left out, for which YOLO has no word, and what lies beyond the picture.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,10 +14,13 @@ import numpy.typing as npt
 
 from ..export_types import ExportObject, ExportPlan, Sample, Shard, Target
 from ..mask_polygons import outline
+from ._yaml import quoted
 
 TASKS = ("detection", "segmentation")
 UNIT = "frames"
 _KEYS = ("train", "val", "test")
+_TAKEN = frozenset({"path", "names", "nc", "channels", "download", "kpt_shape", "flip_idx", "yaml_file"})
+"""Keys that mean something else to Ultralytics: a split of such a name is in its folder only."""
 
 Points = npt.NDArray[np.float64]
 
@@ -27,7 +30,7 @@ def write_shard(shard: Shard, samples: Iterator[Sample], plan: ExportPlan, targe
     for sample in samples:
         assert sample.image is not None
         target.write(f"images/{shard.split}/{sample.picture_name}", sample.image)
-        lines = (_line(each, sample, plan) for each in sample.objects if not each.iscrowd)
+        lines = (_line(each, sample, plan) for each in sample.objects if not each.iscrowd and _is_inside(each, sample))
         target.write(f"labels/{shard.split}/{sample.stem}.txt", "".join(lines).encode())
 
 
@@ -40,9 +43,14 @@ def set_files(plan: ExportPlan) -> Mapping[str, bytes]:
     folders = {split: f"images/{split}" for split in plan.splits}
     first = next(iter(folders.values()), "images/train")
     paths = {key: folders.get(key, first) for key in _KEYS if key in folders or key != "test"} | folders
-    lines = [*(f"{json.dumps(key)}: {json.dumps(path)}" for key, path in paths.items()), "names:"]
-    lines += [f"  {place}: {json.dumps(each.name)}" for place, each in enumerate(plan.categories)]
-    return {"data.yaml": "\n".join([*lines, ""]).encode()}  # YAML reads JSON's text
+    lines = [_split(key, path, is_own=key in folders) for key, path in paths.items() if key not in _TAKEN]
+    lines += ["names:", *(f"  {place}: {quoted(each.name)}" for place, each in enumerate(plan.categories))]
+    return {"data.yaml": "\n".join([*lines, ""]).encode()}
+
+
+def _split(key: str, path: str, *, is_own: bool) -> str:
+    told = "" if is_own else "  # the set has no such split: these pictures are of another"
+    return f"{quoted(key)}: {quoted(path)}{told}"
 
 
 def _line(each: ExportObject, sample: Sample, plan: ExportPlan) -> str:
@@ -50,9 +58,16 @@ def _line(each: ExportObject, sample: Sample, plan: ExportPlan) -> str:
     return " ".join([str(plan.index_of(each.category_id)), *map(repr, numbers)]) + "\n"
 
 
-def _box(each: ExportObject, sample: Sample) -> list[float]:
+def _is_inside(each: ExportObject, sample: Sample) -> bool:
+    """Whether any of it is in the picture."""
     x_min, y_min, x_max, y_max = each.box
+    return x_min < sample.width_px and y_min < sample.height_px and x_max > 0 and y_max > 0
+
+
+def _box(each: ExportObject, sample: Sample) -> list[float]:
     width, height = sample.width_px, sample.height_px
+    x_min, x_max = (min(max(x, 0.0), float(width)) for x in each.box[::2])
+    y_min, y_max = (min(max(y, 0.0), float(height)) for y in each.box[1::2])
     return [
         (x_min + x_max) / 2 / width,
         (y_min + y_max) / 2 / height,
@@ -67,7 +82,7 @@ def _ring(each: ExportObject, sample: Sample) -> list[float]:
     flat: Sequence[Sequence[float]] = each.polygons or (outline(each.mask) if each.mask is not None else [])
     rings = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in flat]
     ring = join_rings(rings or [np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]])])
-    return (ring / (sample.width_px, sample.height_px)).ravel().tolist()
+    return (ring / (sample.width_px, sample.height_px)).clip(0.0, 1.0).ravel().tolist()
 
 
 def join_rings(rings: Sequence[Points]) -> Points:
