@@ -11,6 +11,7 @@ _MOST_PARTS = 8
 # A path counts from its end: the media that share most of it with the name are meant. Every ending of a known path is a
 # key, so that the work grows with the number of files, however many of them are called 000001.jpg. A name without a
 # suffix (a sequence of MOT Challenge) may be that of a file with one: `clip.*`.
+_OWN_NAME = r"(?:^|[/\\])([0-9a-f]{64})_([0-9]{1,9})_(-[0-9]{11,19}|[0-9]{12,19})[.][A-Za-z]+$"
 _ADDRESS = "^[A-Za-z][A-Za-z0-9+.-]*://"
 
 
@@ -18,7 +19,8 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     """The pictures, each with the `media_id` that its `sha256` or `name` means, or `reason` and `message` of why none.
 
     `pictures` are told apart by the column `picture`; a null `name` means nothing. Where there is a hash it alone
-    counts: media of that name with other content are other media.
+    counts: media of that name with other content are other media. A name that `export_dataset` gave a frame means that
+    frame, and fills `stream_index` and `pts`, where nothing else is told of it and its media is in the lake.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -30,6 +32,7 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     index = endings.groupBy("_ending").agg(F.array_sort(F.collect_set("media_id")).alias("_means"))
     by_hash = media.select(F.col("media_id").alias("_same"))
 
+    pictures = pictures.withColumn("_own", _own_frame())
     named = pictures.withColumn("_parts", _parts_of(_path("name")))
     named = named.withColumn("_whole", F.array_join("_parts", "/"))
     looked = named.select("*", F.posexplode_outer(_endings("_parts", is_known=False)).alias("_place", "_ending"))
@@ -45,7 +48,8 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     )
     best = joined.groupBy("picture").agg(*others, fewest.alias("_best"))
     best = best.withColumn("_best", F.when(F.col("sha256").isNull(), F.col("_best")))
-    best = best.join(by_hash, F.lower("sha256") == F.col("_same"), "left")
+    best = best.join(by_hash, F.coalesce(F.lower("sha256"), "_own.media_id") == F.col("_same"), "left")
+    is_own = F.col("_own").isNotNull() & F.col("_same").isNotNull()
     is_one, has_hash = F.col("_best.n") == 1, F.col("_same").isNotNull()
     is_found = has_hash | F.coalesce(is_one, F.lit(False))
     several = F.format_string(
@@ -58,12 +62,26 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     return best.withColumns(
         {
             "media_id": F.coalesce("_same", F.when(is_one, F.col("_best.ids")[0])),
+            "stream_index": F.when(is_own, F.col("_own.stream_index")).otherwise(F.col("stream_index")),
+            "pts": F.when(is_own, F.col("_own.pts")).otherwise(F.col("pts")),
             "reason": F.when(is_found, None)
             .when(F.col("_best").isNull(), F.lit("unmatched"))
             .otherwise(F.lit("ambiguous")),
             "message": F.when(is_found, None).when(F.col("_best").isNull(), nothing).otherwise(several),
         }
-    ).drop("_same", "_best")
+    ).drop("_same", "_best", "_own")
+
+
+def _own_frame() -> Column:
+    """The frame that a name says which an export gave (see `export_types.Sample.stem`), where nothing else says one."""
+    from pyspark.sql import functions as F
+
+    parts = [F.nullif(F.regexp_extract("name", _OWN_NAME, place), F.lit("")) for place in (1, 2, 3)]
+    told = ("sha256", "frame_index", "stream_index", "pts")
+    pts = parts[2].try_cast("bigint")
+    frame = F.struct(parts[0].alias("media_id"), parts[1].cast("int").alias("stream_index"), pts.alias("pts"))
+    is_untold = F.coalesce(*(F.col(name).cast("string") for name in told)).isNull()
+    return F.when(is_untold & pts.isNotNull(), frame)
 
 
 def _path(name: str) -> Column:

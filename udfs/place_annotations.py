@@ -119,7 +119,7 @@ def _annotated(
     if group["reason"]:
         raise _PictureError(group["reason"], group["message"])
     stream_index, pts = _time(group, times)
-    canvas = _canvas(_lying(group, stream_index), picture, options.turn)
+    canvas = _canvas(_lying(group, stream_index), picture, options.turn, is_stored_frame=group.get("pts") is not None)
     items = {id(shape): item for item, shape in shapes}
     found, bad = [], []
     for shape, result in instances([shape for _, shape in shapes], canvas):
@@ -190,11 +190,11 @@ def _lying(group: Mapping[str, Any], stream_index: int) -> _Stored:
     return _Stored(size=(width, height), turn=turn)
 
 
-def _canvas(lies: _Stored, picture: Mapping[str, Any], turn: Turn) -> Canvas:
+def _canvas(lies: _Stored, picture: Mapping[str, Any], turn: Turn, *, is_stored_frame: bool) -> Canvas:
     """The picture that coordinates are of: as it is stored, or turned upright. Raises _PictureError."""
     sizes = {"stored": lies.size, "upright": lies.turn.size(*lies.size)}
     said: tuple[Any, Any] = (picture.get("width_px"), picture.get("height_px"))
-    if picture.get("pts") is not None and None not in said:  # a frame as it was stored: upright, and maybe smaller
+    if is_stored_frame and None not in said:  # of the table `frames`: upright, and maybe smaller
         width, height = sizes["upright"]
         if abs(said[1] * width - said[0] * height) > max(width, height):  # beyond what is due to rounding
             raise _misfit(said, sizes)
@@ -202,7 +202,7 @@ def _canvas(lies: _Stored, picture: Mapping[str, Any], turn: Turn) -> Canvas:
         return Canvas(width_px=width, height_px=height, turn=UPRIGHT, scale=scale, drawn_px=drawn)
     if None in said:
         # Shares, and pixels without a size beside them, come from tools that turn a picture as they open it.
-        kind = "stored" if turn == "stored" else "upright"
+        kind = "stored" if turn == "stored" and not is_stored_frame else "upright"
     else:
         fitting = [kind for kind in (("stored", "upright") if turn == "auto" else (turn,)) if sizes[kind] == said]
         if not fitting:

@@ -48,6 +48,8 @@ def write_shards(batches: Iterable[pa.RecordBatch], *, job: ExportJob) -> Iterat
         samples = (sample_of(row, job.plan) for row in group)
         work.write_shard(Shard(split=split, number=number), samples, job.plan, target)
         yield _told(target, problems)
+    if problems:  # of frames after the last one with a picture
+        yield _told(target, problems)
 
 
 def write_splits(batches: Iterable[pa.RecordBatch], *, job: ExportJob) -> Iterator[pa.RecordBatch]:

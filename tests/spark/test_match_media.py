@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -13,8 +15,8 @@ Found = dict[str, tuple[str | None, str | None]]
 def match(spark: SparkSession, names: list[tuple[str, str | None]], uris: list[str]) -> Found:
     """The media of each name (with its hash), and why none; the media of a file is called as its URI."""
     pictures = spark.createDataFrame(
-        [(str(place), name, sha256) for place, (name, sha256) in enumerate(names)],
-        "picture string, name string, sha256 string",
+        [(str(place), name, sha256, *[None] * 3) for place, (name, sha256) in enumerate(names)],
+        "picture string, name string, sha256 string, frame_index bigint, stream_index int, pts bigint",
     )
     sources = spark.createDataFrame(
         [(uri, uri, "present") for uri in uris], "uri string, media_id string, state string"
@@ -43,3 +45,29 @@ def test_a_hash_is_not_overruled_by_a_name(spark: SparkSession) -> None:
 def test_signs_that_mean_more_in_forms_and_pages(spark: SparkSession, name: str) -> None:
     uri = name.replace(" ", "%20") if "//" in name else f"file:///data/{name.replace(' ', '%20')}"
     assert match(spark, [(name, None)], [uri]) == {name: (uri, None)}
+
+
+def test_names_of_exported_frames_mean_these_frames(spark: SparkSession) -> None:
+    known, other = "a" * 64, "b" * 64
+    frame = (None, None, None)
+    names = {
+        f"{known}_0_000000000512.jpg": (known, 0, 512),
+        f"images/train/{known}_1_-00000000512.png": (known, 1, -512),
+        f"C:\\sets\\{known}_0_1764000000000000000.jpg": (known, 0, 1764000000000000000),
+        f"{known}_0_9999999999999999999.jpg": frame,
+        f"{other}_0_000000000512.jpg": ("file:///data/x", None, None),
+        f"my {known}_0_000000000512.jpg": frame,
+    }
+    rows: list[Any] = [(str(n), name, *[None] * 4) for n, name in enumerate(names)]
+    rows.append(("numbered", f"{known}_0_000000000512.jpg", None, 3, None, None))
+    pictures = spark.createDataFrame(
+        rows, "picture string, name string, sha256 string, frame_index bigint, stream_index int, pts bigint"
+    )
+    uris = [("file:///data/a.mp4", known), (f"file:///data/{other}_0_000000000512.jpg", "file:///data/x")]
+    sources = spark.createDataFrame(
+        [(uri, media, "present") for uri, media in uris], "uri string, media_id string, state string"
+    )
+    found = match_media(pictures, media=sources.select("media_id"), sources=sources).collect()
+    got = {row["picture"]: (row["media_id"], row["stream_index"], row["pts"]) for row in found}
+    assert got.pop("numbered") == frame
+    assert list(dict(sorted(got.items())).values()) == list(names.values())

@@ -162,20 +162,24 @@ def test_frames_of_videos_find_their_times_again(tmp_path: Path, spark: SparkSes
         '[import_annotations.truth]\nformat = "coco"\ninputs = ["sample/annotations.json"]\n'
     )
     path = tmp_path / "p.toml"
-    path.write_text(first + EXPORT.format(labels="truth", format="coco"))
+    formats = ("coco", "voc", "yolo")
+    path.write_text(first + "".join(EXPORT.format(labels="truth", format=name) for name in formats))
     result = run(load_pipeline(path), spark=spark)
     assert result.exit_code == 0, result
     lake = Lake(tmp_path / "lake", spark=spark)
-    out = unquote(urlsplit(lake.table("exports").collect()[0]["uri"]).path)
-    path.write_text(first + f'[import_annotations.again]\nformat = "coco"\ninputs = ["{out}/annotations"]\n')
-    assert run(load_pipeline(path), spark=spark).exit_code == 0
+    out = {row["format"]: unquote(urlsplit(row["uri"]).path) for row in lake.table("exports").collect()}
+    again = {"coco": f"{out['coco']}/annotations", "voc": f"{out['voc']}/Annotations", "yolo": out["yolo"]}
+    back = (f'[import_annotations.{name}]\nformat = "{name}"\ninputs = ["{again[name]}"]\n' for name in formats)
+    path.write_text(first + "".join(back))
+    result = run(load_pipeline(path), spark=spark)
+    assert result.exit_code == 0, result
 
     def told(source: str) -> dict[Any, Any]:
         rows = lake.table("annotations").where(f"source = '{source}'").collect()
         return {
             (row["media_id"], row["stream_index"], row["pts"]): sorted(
-                (each["label"], rounded(each["box"]), each["iscrowd"], each["mask"]["counts"], each["track_id"])
-                for each in row["instances"]
+                (o["label"], rounded(o["box"]), o["iscrowd"], o["mask"] and o["mask"]["counts"], o["track_id"])
+                for o in row["instances"]
             )
             for row in rows
         }
@@ -183,5 +187,15 @@ def test_frames_of_videos_find_their_times_again(tmp_path: Path, spark: SparkSes
     extracted = {(row["media_id"], row["stream_index"], row["pts"]) for row in lake.table("frames").collect()}
     bad = lake.table("quarantine").where("stage = 'import_annotations'").select("reason", "message").collect()
     assert bad == []
-    assert told("again") == {key: objects for key, objects in told("truth").items() if key in extracted}
-    assert len(told("again")) > 20
+    truth = {key: objects for key, objects in told("truth").items() if key in extracted}
+    assert told("coco") == truth
+    assert len(truth) > 20
+    for name in ("voc", "yolo"):  # by the names of their pictures
+        found = told(name)
+        assert found.keys() == truth.keys()
+        for key, objects in truth.items():
+            kept = [each for each in objects if name == "voc" or not each[2]]
+            assert Counter(each[0] for each in found[key]) == Counter(each[0] for each in kept)
+            if name == "voc":
+                boxes = [sorted(each[:2] for each in side) for side in (found[key], kept)]
+                assert boxes[0] == [(label, pytest.approx(box, abs=1e-4)) for label, box in boxes[1]]
