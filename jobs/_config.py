@@ -88,7 +88,8 @@ class Pipeline:
             raise UsageError(f"{self.path} has no stage; add a section, for example [{stage_names()[0]}]")
         for name in (*(only or ()), first, last):
             if name is not None and not self._places(name):
-                raise UsageError(f"{self.path} has no stage {name!r}; {one_of(name, names)}")
+                more = f"; or add a section [{name}]" if name in stage_names() else ""
+                raise UsageError(f"{self.path} has no stage {name!r}; {one_of(name, names)}{more}")
         begin = self._places(first)[0] if first else 0
         end = self._places(last)[-1] + 1 if last else len(names)
         if begin >= end:

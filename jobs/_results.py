@@ -41,7 +41,7 @@ class StageResult:
     """What one stage did in a run. `parents` counts inputs, `published` and `quarantined` rows.
 
     `exit_code` is that of a failed one. `tally` counts words of published rows (labels), `figures` are numbers about
-    the good rows, by name; `wrote` is where an observer's work lies.
+    the good rows, by name; `wrote` is where an observer's work lies, `delivered` where that of a stage that `deliver`s.
     """
 
     stage: str
@@ -59,6 +59,7 @@ class StageResult:
     tally: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, Metric] = field(default_factory=dict)
     wrote: str | None = None
+    delivered: str | None = None
 
     def after_wave(
         self,

@@ -136,7 +136,8 @@ class StageRun:
         else:
             outputs = publish_tables(self.lake, self.stage, wave, audited, rows=rows, parents=parents)
             if self.stage.deliver:
-                self.stage.deliver({output.table.name: output.rows for output in audited.outputs}, self.config)
+                rows_of = {output.table.name: output.rows for output in audited.outputs}
+                self.result = replace(self.result, delivered=self.stage.deliver(rows_of, self.config))
         self._step(wave, "table")
         publish_quarantine(self.lake, self.stage, wave, audited, parents=parents)
         self._step(wave, "quarantine")

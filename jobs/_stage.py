@@ -142,7 +142,8 @@ class Stage:
     `redoes_staged` is for stages with a single parent, which they discover: what is staged and not published is made
     anew where that, or a table that was read, is not what it was. It holds for `is_whole` as well.
     `deliver(rows, config)` does outside the lake what publishing makes valid (it completes an export): it gets the good
-    rows of each output by name, after they are published and before the wave counts as done, maybe more than once.
+    rows of each output by name, after they are published and before the wave counts as done, maybe more than once, and
+    says where that lies.
     `outdates` are further tables of labels: rows there that are older than a change of their parent go, too.
     `imports(config)` names large modules that the stage's Python workers want, so that workers are started early.
     `tally` is SQL for an array of words for each row, of which the end of a run shows the most frequent ones.
@@ -176,7 +177,7 @@ class Stage:
     is_named: bool = False
     is_whole: bool = False
     redoes_staged: bool = False
-    deliver: Callable[[Mapping[str, DataFrame], Any], None] | None = None
+    deliver: Callable[[Mapping[str, DataFrame], Any], str | None] | None = None
     outdates: tuple[Table, ...] = ()
     imports: Callable[[Any], Sequence[str]] | None = None
     tally: str | None = None

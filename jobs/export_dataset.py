@@ -25,7 +25,7 @@ from visionlake.jobs._stage import Input, Stage, WholeConfig, setting
 from visionlake.jobs._whole import find_due_whole
 from visionlake.udfs.export_formats import find_format, format_names
 from visionlake.udfs.export_types import Category, ExportPlan, Task
-from visionlake.udfs.uris import has_secret, join, local_path, to_uri
+from visionlake.udfs.uris import display, has_secret, join, local_path, to_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -372,11 +372,13 @@ def _summary(
     return to_spark(samples.sparkSession, [row], schema)
 
 
-def deliver(rows: Mapping[str, DataFrame], config: Config) -> None:
-    """Complete the data set: its manifest, and last the file which says that it is whole."""
+def deliver(rows: Mapping[str, DataFrame], config: Config) -> str | None:
+    """Complete the data set: its manifest, and last the file which says that it is whole. Returns its folder."""
+    folder = None
     from visionlake.udfs.export_target import FolderTarget, tidy
 
     for export in rows["exports"].collect():
+        folder = display(export["uri"])
         tidy(export["uri"])
         target = FolderTarget(export["uri"])
         with target.open(MANIFEST) as file:
@@ -388,6 +390,7 @@ def deliver(rows: Mapping[str, DataFrame], config: Config) -> None:
                 file.write(f"{',' if place else ''}\n{json.dumps(each.asDict())}".encode())
             file.write(b"\n]}\n")
         target.write(SUCCESS, b"")
+    return folder
 
 
 def _head(export: Any) -> str:

@@ -181,6 +181,7 @@ def _print_next(console: Console, result: RunResult, pipeline: str) -> None:
     if any(stage.quarantined for stage in result.stages):
         steps.append(("see what is in quarantine", f"{program} quarantine list {file}"))
     steps += [(f"look at the {stage.stage}", stage.wrote) for stage in result.stages if stage.wrote]
+    steps += [(f"use what {stage.stage} made", stage.delivered) for stage in result.stages if stage.delivered]
     if not result.exit_code:
         steps.append(("see the tables", f"{program} tables {file}"))
     console.print(Text("\nWhat next", style="bold"))

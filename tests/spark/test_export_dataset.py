@@ -114,8 +114,12 @@ def test_people_go_before_models_and_pixels_are_those_of_the_pictures(world: Wor
     }
     assert manifest["pins"] == {name: world.lake.version(name) for name in ("annotations", "detections", "frames")}
 
-    world.run(labels=[MODEL], classes=["cow", "ant"], where="brightness > 10", unlabelled=True)
-    assert [each["name"] for each in world.coco()["categories"]] == ["cow", "ant"]
+    result = world.run(labels=[MODEL], classes=["cow", "ant", "emu"], where="brightness > 10", unlabelled=True)
+    assert [each["name"] for each in world.coco()["categories"]] == ["cow", "ant", "emu"]
+    assert [(check.name, check.status, check.keys) for check in result.stages[-1].checks if check.failed] == [
+        ("empty_classes", "warned", ("emu",))
+    ]
+    assert result.stages[-1].delivered == str(world.set())
     assert [each["visionlake"]["labelled_by"] for each in world.coco()["images"]] == [MODEL] * 3
     world.run(unlabelled=True)
     found = [each["visionlake"]["labelled_by"] for each in world.coco()["images"]]
