@@ -11,6 +11,8 @@ _MOST_PARTS = 8
 # A path counts from its end: the media that share most of it with the name are meant. Every ending of a known path is a
 # key, so that the work grows with the number of files, however many of them are called 000001.jpg. A name without a
 # suffix (a sequence of MOT Challenge) may be that of a file with one: `clip.*`.
+
+# How exports name the picture of a frame: see `export_types.Sample.stem`.
 _OWN_NAME = r"(?:^|[/\\])([0-9a-f]{64})_([0-9]{1,9})_(-[0-9]{11,19}|[0-9]{12,19})[.][A-Za-z]+$"
 _ADDRESS = "^[A-Za-z][A-Za-z0-9+.-]*://"
 
@@ -73,7 +75,7 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
 
 
 def _own_frame() -> Column:
-    """The frame that a name says which an export gave (see `export_types.Sample.stem`), where nothing else says one."""
+    """The frame that a name says which an export gave, where nothing else says one."""
     from pyspark.sql import functions as F
 
     parts = [F.nullif(F.regexp_extract("name", _OWN_NAME, place), F.lit("")) for place in (1, 2, 3)]

@@ -374,9 +374,9 @@ def _summary(
 
 def deliver(rows: Mapping[str, DataFrame], config: Config) -> str | None:
     """Complete the data set: its manifest, and last the file which says that it is whole. Returns its folder."""
-    folder = None
     from visionlake.udfs.export_target import FolderTarget, tidy
 
+    folder = None
     for export in rows["exports"].collect():
         folder = display(export["uri"])
         tidy(export["uri"])

@@ -145,7 +145,12 @@ def test_other_processes_write_the_same_bytes(sample: SampleReport, tmp_path: Pa
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_the_one_that_they_draw_for(tmp_path: Path, sent: signal.Signals) -> None:
     command = [sys.executable, "-m", "visionlake", "sample", "out", "--videos", "40", "--seconds", "1"]
-    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    # A suite that a shell runs in its background was told to ignore Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         assert _soon(lambda: [*tmp_path.glob("out/truth/*.json")])
         running.send_signal(sent)
