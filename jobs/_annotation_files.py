@@ -63,7 +63,7 @@ def _listed(discovery: Discovery) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     from visionlake.udfs.annotation_formats import find_format
-    from visionlake.udfs.listing import FILE, bundle, list_files
+    from visionlake.udfs.listing import FILE, YOUNG, bundle, list_files
 
     config = discovery.config
     patterns = find_format(config.format).FILES
@@ -82,10 +82,11 @@ def _listed(discovery: Discovery) -> list[dict[str, Any]]:
         if row["kind"] == FILE and _has_name(row["uri"], patterns):
             files[row["uri"]] = {name: row[name] for name in FACTS}
     if not files:
-        seen = ", ".join(sorted(row["uri"] for row in found.to_pylist() if row["kind"] == FILE)[:3]) or "no file at all"
+        seen = sorted(f"{row['uri']} ({row['kind']})" for row in found.to_pylist() if row["kind"] in (FILE, YOUNG))
         raise UsageError(
             f"{_section(config)}: format = {config.format!r} reads {', '.join(patterns)}, and inputs = "
-            f"{list(config.inputs)} has none such that is older than {config.min_age_s:g} s, but {seen}"
+            f"{list(config.inputs)} has none such that is older than min_age_s = {config.min_age_s:g}, but "
+            f"{', '.join(seen[:3]) or 'no file at all'}"
         )
     return [files[uri] for uri in sorted(files)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from visionlake.errors import ConfigError
 from visionlake.expectations import splits
@@ -50,25 +51,22 @@ def _check_needs(needed: Input, reader: Stage, maker: Stage, config: StageConfig
 
 def check_splits(stages: Sequence[Stage], configs: Mapping[str, StageConfig], wrong: Complaint) -> None:
     """A set of splits, or a split, that the sections of the file do not make is wrong; one of another file may be."""
-    sets = {stage.instance: configs.get(stage.label) for stage in stages if splits.TABLE in stage.outputs}
+    sets = {stage.instance or stage.name: configs.get(stage.label) for stage in stages if splits.TABLE in stage.outputs}
     for label, config in configs.items():
         name = getattr(config, "split_set", None)
         if not sets or name is None:
             continue
         if name not in sets:
-            wrong(
-                f"{label}.split_set",
-                name,
-                f"there is no [split_dataset.{name}]; {one_of(name, sorted(map(str, sets)))}",
-            )
+            wrong(f"{label}.split_set", name, f"there is no [split_dataset.{name}]; {one_of(name, sorted(sets))}")
             continue
-        shares = getattr(sets[name], "shares", {})
-        if getattr(sets[name], "column", None) is None:  # else a manifest may name more
-            for split in getattr(config, "splits", None) or ():
-                if split not in shares:
-                    wrong(
-                        f"{label}.splits", split, f"[split_dataset.{name}] has none such; {one_of(split, list(shares))}"
-                    )
+        made: Any = sets[name]
+        if made is None or made.column is not None:  # it is wrong itself, or a manifest may name more
+            continue
+        for split in getattr(config, "splits", None) or ():
+            if split not in made.shares:
+                wrong(
+                    f"{label}.splits", split, f"[split_dataset.{name}] has none such; {one_of(split, [*made.shares])}"
+                )
 
 
 def check_models(

@@ -13,7 +13,7 @@ _MOST_PARTS = 8
 # suffix (a sequence of MOT Challenge) may be that of a file with one: `clip.*`.
 
 # How exports name the picture of a frame: see `export_types.Sample.stem`.
-_OWN_NAME = r"(?:^|[/\\])([0-9a-f]{64})_([0-9]{1,9})_(-[0-9]{11,19}|[0-9]{12,19})[.][A-Za-z]+$"
+_OWN_NAME = r"^([0-9a-f]{64})_([0-9]{1,9})_(-[0-9]{11,19}|[0-9]{12,19})[.][A-Za-z]+$"
 _ADDRESS = "^[A-Za-z][A-Za-z0-9+.-]*://"
 
 
@@ -38,10 +38,14 @@ def match_media(pictures: DataFrame, *, media: DataFrame, sources: DataFrame) ->
     named = pictures.withColumn("_parts", _parts_of(_path("name")))
     named = named.withColumn("_whole", F.array_join("_parts", "/"))
     looked = named.select("*", F.posexplode_outer(_endings("_parts", is_known=False)).alias("_place", "_ending"))
-    # Of s1/000001.jpg and s2/000001.jpg the file name alone would mean the same media.
+    # Of s1/000001.jpg and s2/000001.jpg the file name alone would mean the same media; but names may say more and less
+    # of one path.
     same = Window.partitionBy("_ending")
-    tells = (F.col("_place") == 0) | (F.min("_whole").over(same) == F.max("_whole").over(same))
-    looked = looked.withColumn("_ending", F.when(tells, F.col("_ending"))).drop("_parts", "_whole", "_place")
+    looked = looked.withColumn("_longest", F.max_by("_whole", F.length("_whole")).over(same))
+    agrees = F.concat(F.lit("/"), "_longest").endswith(F.concat(F.lit("/"), "_whole"))
+    tells = (F.col("_place") == 0) | F.bool_and(agrees).over(same)
+    looked = looked.withColumn("_ending", F.when(tells, F.col("_ending")))
+    looked = looked.drop("_parts", "_whole", "_place", "_longest")
     joined = looked.join(index, "_ending", "left").drop("_ending")
     others = [F.any_value(name).alias(name) for name in pictures.columns if name != "picture"]
     # The longest ending that is known has the fewest meanings.
@@ -78,7 +82,8 @@ def _own_frame() -> Column:
     """The frame that a name says which an export gave, where nothing else says one."""
     from pyspark.sql import functions as F
 
-    parts = [F.nullif(F.regexp_extract("name", _OWN_NAME, place), F.lit("")) for place in (1, 2, 3)]
+    name = F.try_element_at(_parts_of(_path("name")), F.lit(-1))
+    parts = [F.nullif(F.regexp_extract(name, _OWN_NAME, place), F.lit("")) for place in (1, 2, 3)]
     told = ("sha256", "frame_index", "stream_index", "pts")
     pts = parts[2].try_cast("bigint")
     frame = F.struct(parts[0].alias("media_id"), parts[1].cast("int").alias("stream_index"), pts.alias("pts"))

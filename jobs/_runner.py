@@ -363,8 +363,8 @@ class StageRun:
         _get_ready(self.tracker)
         name = "due" if self.stage.discover else self.stage.inputs[0].table.name
         lookups = {t: self.lake.table(t, version=v) for t, v in self._read.items()}
-        rows = self.stage.transform(Tables({name: alive, **lookups}), self.config)
         with watch(self.lake.spark, self._on_progress(wave)):
+            rows = self.stage.transform(Tables({name: alive, **lookups}), self.config)
             written = _staging.write_part(self.lake, wave, "rows", rows)
         self._staged = (staged, written)
         if (now := producer_of(self.stage, self.config)) != self.producer:

@@ -127,7 +127,7 @@ class Stage:
     the sections that they name as sources stand in `sources`, by name, once a pipeline file is read.
     `pin(config)` gives the settings for one run: what they name loosely, as by an alias, is replaced by what it means.
     `about(config)` tells the facts of who labels, as the column `model` of `waves` has them; it is asked once a run.
-    `records` are outputs that only note what was read: their rows are no part of what is published, counted or judged.
+    `records` are outputs that only note what was read: their rows do not count as published, nor in `error_share`.
     `keeps_children` is for outputs that are only added to: rows that no longer come out stay. `unreadable` lists the
     error reasons that say nothing about the content (a file that is away): children of such a parent stay as they are.
     `names_labels` has settings, of one name or of a list, that name where labels come from, and what they may name:

@@ -37,7 +37,7 @@ class Config(WholeConfig):
     kinds: tuple[Literal["bbox", "segm", "semantic"], ...] | None = setting(
         None,
         min_length=1,
-        description="what is compared; unset: boxes, and masks where both sides have them; semantic only where asked",
+        description="what is compared; unset: boxes, and masks where both sides have them; semantic of models without boxes",
     )
     score_threshold: float = setting(0.3, ge=0, le=1, description="from which score on confusions are counted")
     min_ap: float | None = setting(
@@ -131,8 +131,11 @@ def _results(inputs: Mapping[str, DataFrame], config: Config, truth: DataFrame) 
     shapes = [kind for kind in config.kinds or ("bbox", "segm") if kind != "semantic"]
     if "detections" in inputs and shapes:
         parts.append(_instance_results(inputs["detections"], config, truth, shapes))
-    if "semantic_masks" in inputs and config.kinds is not None and "semantic" in config.kinds:
-        parts.append(_semantic_results(inputs["semantic_masks"], config, truth))
+    if "semantic_masks" in inputs and "semantic" in (config.kinds or ("semantic",)):
+        labels = inputs["semantic_masks"]
+        if config.kinds is None and "detections" in inputs:  # of those that have objects nobody has asked
+            labels = labels.join(inputs["detections"].select("model_id").distinct(), "model_id", "left_anti")
+        parts.append(_semantic_results(labels, config, truth))
     if not parts:
         return truth.sparkSession.createDataFrame([], _DDL)
     return parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])

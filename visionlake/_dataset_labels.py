@@ -148,7 +148,7 @@ def _classes(rows: LabelRows, choice: LabelChoice) -> tuple[str, ...]:
     if missing := [name for name in choice.classes if name not in found]:
         warnings.warn(
             f"classes: {', '.join(missing)} is no label of {', '.join(choice.names)}; {one_of(missing[0], found)}",
-            stacklevel=6,
+            stacklevel=5,
         )
     return choice.classes
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -76,7 +77,7 @@ class _LabelledFrames:
             raise UsageError(f'unlabelled = {unlabelled!r}: allowed are "leave_out" and "empty"')
         if split is None and split_set is not None:
             raise UsageError(f"split_set = {split_set!r} says nothing without a split; give both, or neither")
-        if isinstance(min_score, bool) or not isinstance(min_score, (int, float)) or not 0 <= min_score <= 1:
+        if isinstance(min_score, bool) or not isinstance(min_score, Real) or not 0 <= float(min_score) <= 1:
             raise UsageError(f"min_score = {min_score!r}: allowed is a number from 0 to 1")
         pinned = check_versions(version, _TABLES)
 

@@ -194,12 +194,13 @@ def test_classes_of_pixels_are_compared_by_their_overlap(world: World) -> None:
             {"label_id": place, "label": label, "area_px": 100 * (last - first), "mask": stripe(first, last)}
             for place, (label, first, last) in enumerate(seen[name])
         ]
-        own = {"model_id": MODEL, "frame_width_px": 200, "frame_height_px": 100, "regions": regions}
-        world.put("semantic_masks", {**key, "media_id": name * 64, **own})
+        own = {"frame_width_px": 200, "frame_height_px": 100, "regions": regions}
+        for model in (MODEL, "seg@1:00"):
+            world.put("semantic_masks", {**key, "media_id": name * 64, "model_id": model, **own})
     world.found("a", [])
-    assert status(world.run()) == "done"
-    kinds = {row["kind"] for row in world.lake.table("evaluations").collect()}
-    assert "semantic" not in kinds, "only where it is asked for"
+    assert status(world.run(models=[MODEL, "seg@1:00"], min_ap=0.0)) == "done"
+    kinds = {(row["model_id"], row["kind"]) for row in world.lake.table("evaluations").collect()}
+    assert kinds == {(MODEL, "bbox"), ("seg@1:00", "semantic")}, "else only where it is asked for"
     result = world.run(kinds=["semantic"], min_ap=0.3)
     assert status(result) == "done"
     rows = {row["label"]: row for row in world.lake.table("evaluations").collect()}

@@ -33,6 +33,12 @@ def test_of_names_with_the_same_end_only_what_tells_them_apart_counts(spark: Spa
         names[1]: (uris[0], None),
         names[2]: (uris[1], None),
     }
+    # Of names that say more and less of one path the shorter says nothing else.
+    names = ["images/only.png", "only.png", "set/images/only.png", "2"]
+    assert match(spark, [(name, None) for name in names], uris) == {
+        **dict.fromkeys(names[:3], (uris[1], None)),
+        "2": (None, "unmatched"),
+    }
 
 
 def test_a_hash_is_not_overruled_by_a_name(spark: SparkSession) -> None:
@@ -55,6 +61,7 @@ def test_names_of_exported_frames_mean_these_frames(spark: SparkSession) -> None
         f"images/train/{known}_1_-00000000512.png": (known, 1, -512),
         f"C:\\sets\\{known}_0_1764000000000000000.jpg": (known, 0, 1764000000000000000),
         f"{known}_0_9999999999999999999.jpg": frame,
+        f"https://bucket.example.org/x/{known}_0_000000000512.jpg?X-Sig=1#a": (known, 0, 512),
         f"{other}_0_000000000512.jpg": ("file:///data/x", None, None),
         f"my {known}_0_000000000512.jpg": frame,
     }

@@ -59,7 +59,7 @@ def shape(tmp_path: Path, line: str) -> Shape:
 
 
 def test_stills_of_a_sequence_and_their_boxes_meet(tmp_path: Path) -> None:
-    assert find_format("mot").FILES == ("gt.txt", "seqinfo.ini")
+    assert find_format("mot").FILES == ("gt.txt", "seqinfo.ini", "labels.txt")
     pictures = sequence(tmp_path, ini())
     folder = uris.to_uri(tmp_path / "seq")
     assert pictures == [
@@ -278,10 +278,10 @@ def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
         list(mot.read(uris.to_uri(tmp_path / "seq/gt/gt.txt")))
 
 
-@pytest.mark.parametrize("place", ["seq/gt", "seq", ".", ".."])
-def test_classes_are_those_of_the_nearest_list(tmp_path: Path, place: str) -> None:
+def test_classes_are_those_of_a_list_beside_it(tmp_path: Path) -> None:
     root = tmp_path / "set/train"
-    write(root / place / "labels.txt", "cup\n\nbowl \n")
+    assert list(mot.read(write(root / "seq/gt/labels.txt", "cup\n\nbowl \n"))) == []
+    write(root / "labels.txt", "tench\ngoldfish\n")
     write(root / "seq/seqinfo.ini", ini(name="seq"))
     lines = ["1,1,1,1,5,5,1,1,1", "1,2,1,1,5,5,1,2,1", "1,3,1,1,5,5,1,3,1", "1,4,1,1,5,5,1,4,1"]
     *_, cup, unnamed, bowl, beyond = mot.read(write(root / "seq/gt/gt.txt", "\n".join(lines)))
@@ -290,3 +290,6 @@ def test_classes_are_those_of_the_nearest_list(tmp_path: Path, place: str) -> No
     for each in (unnamed, beyond):
         assert isinstance(each, Problem)
         assert each.reason == "category_unknown" and "allowed are 1 cup, 3 bowl, and -1" in each.message
+    write(root / "seq/gt/labels.txt", "\n")
+    *_, first, second, third, fourth = mot.read(uris.to_uri(root / "seq/gt/gt.txt"))
+    assert [each.label for each in (first, second, third, fourth) if isinstance(each, Shape)] == list(mot.CLASSES[:4])

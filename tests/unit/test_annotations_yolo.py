@@ -232,11 +232,18 @@ def test_poses_are_refused_not_taken_for_polygons(tmp_path: Path) -> None:
         ("names: {0: cat, 0: dog}\n", "the key '0' is there twice"),
         ("names: [cat]\nnames: [dog]\n", "the key 'names' is there twice"),
         ('names: ["\\U7fffffff"]\n', "not_yaml"),
+        ("names: {[0]: cat}\n", "not_yaml"),
     ],
 )
 def test_yaml_that_could_mean_several_things_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(AnnotationError, match=words):
         list(yolo.read(write(tmp_path / "data.yaml", text)))
+
+
+def test_keys_that_say_nothing_of_classes_may_be_there_twice(tmp_path: Path) -> None:
+    write(tmp_path / "data.yaml", "train: a\ntrain: b\nkpt_shape:\nnames: [cat]\n")
+    (cat,) = yolo.categories_near(write(tmp_path / "labels/1.txt", GOOD), seen={})
+    assert cat.label == "cat"
 
 
 def test_words_about_a_set_are_no_labels(tmp_path: Path) -> None:

@@ -210,8 +210,10 @@ def test_classes_and_scores(tmp_path: Path):
         return [target["labels"].tolist() for _, target in FrameDataset(tmp_path, labels=[MODEL, "people"], **options)]
 
     assert labels() == [[3, 2, 1], [2, 1]], "names in order, from 1"
-    with pytest.warns(UserWarning, match="unicorn is no label of yolo@1:abc, people; allowed: car, cat, dog"):
+    with pytest.warns(UserWarning, match="unicorn is no label of yolo@1:abc, people; allowed: car, cat, dog") as told:
         assert labels(classes=["cat", "unicorn", "car"]) == [[1, 3], [1, 3]]
+    assert told[0].filename == __file__
+    assert labels(min_score=np.float32(0.75)) == labels(min_score=0.75)
     for bad in (-0.1, 1.5, "0.5", float("nan"), True):
         with pytest.raises(UsageError, match=r"min_score = .*: allowed is a number from 0 to 1"):
             labels(min_score=bad)

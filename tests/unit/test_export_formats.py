@@ -341,7 +341,10 @@ def test_voc_marks_crowds_for_evaluations_to_leave_out(tmp_path: Path) -> None:
     assert [each.attributes.get("difficult") for each in shapes] == ["1", None]
 
 
-@pytest.mark.parametrize(("said", "written"), [("0.25", "0.25"), ("1", "1"), ("none, nearly", "1"), ("-1", "1")])
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [("0.25", "0.25"), ("1", "1"), (".5", "0.5"), ("5e-05", "5e-05"), ("none, nearly", "1"), ("-1", "1"), ("nan", "1")],
+)
 def test_mot_writes_visibility_where_it_is_a_share(tmp_path: Path, said: str, written: str) -> None:
     export(tmp_path, "mot", [sample(1, thing(track_id="a", attributes={"visibility": said}))])
     (line,) = next(tmp_path.glob("train/*/gt/gt.txt")).read_text().splitlines()

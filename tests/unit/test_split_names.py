@@ -43,6 +43,12 @@ def test_names_that_no_section_makes_are_wrong(tmp_path: Path, settings: dict[st
         load(tmp_path, split="[split_dataset.main]", **settings)
 
 
+def test_of_a_section_that_is_wrong_itself_nothing_more_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, evaluate='split_set = "main"\nsplits = ["test"]', split="[split_dataset.main]\nsharez = 3")
+    assert "sharez" in str(error.value) and "has none such" not in str(error.value)
+
+
 def test_other_files_may_make_them(tmp_path: Path) -> None:
     load(tmp_path, evaluate='split_set = "mian"')
     load(tmp_path, evaluate='split_set = "main"', split="[split_dataset.main]")

@@ -235,7 +235,7 @@ def _picture(uri: str, item: _Object) -> Picture:
     frame = _frame(item.get("visionlake"))
     return Picture(
         key=_key(uri, item.get("id"), "id"),
-        name=_name(item.get("file_name", item.get("coco_url"))),  # LVIS has no file names
+        name=_name(item.get("coco_url") if item.get("file_name") is None else item["file_name"]),  # as in LVIS
         width_px=_size(item.get("width"), "width"),
         height_px=_size(item.get("height"), "height"),
         sha256=_sha256(item.get("sha256", frame.get("media_id"))),

@@ -2,7 +2,7 @@
 
 The format is that of Milan et al., MOT16: A Benchmark for Multi-Object Tracking (2016), arXiv:1603.00831; MOT15, MOT17
 and MOT20 are read as well. Frames and pixels count from 1 in the files, from 0 in what comes out. Where a `labels.txt`
-lies beside `gt.txt` or in one of three folders above, as CVAT and our own exports write it, its lines name the classes.
+lies beside `gt.txt`, as CVAT and our own exports write it, its lines name the classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from .. import uris
 from ..annotation_types import AnnotationError, Box, Picture, Problem, Said, Shape
 
-FILES: tuple[str, ...] = ("gt.txt", "seqinfo.ini")
+FILES: tuple[str, ...] = ("gt.txt", "seqinfo.ini", "labels.txt")
 MAX_INI_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 20
 MAX_LINE_CHARACTERS = 1 << 20
@@ -40,7 +40,6 @@ CLASSES = (
 _VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 _PAYLOAD_CHARACTERS = 2000
 _NO_CLASS = "-1"
-_FOLDERS = 4  # from that of gt.txt on, where names of its classes may lie
 _SHOWN_NAMES = 20
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -58,9 +57,11 @@ def read(uri: str) -> Iterator[Said]:
     """What `gt.txt` says, boxes as edges in pixels, after the frames that the `seqinfo.ini` of its sequence counts.
 
     Where there is none, the frames are those that `gt.txt` mentions, of a video called like the folder of the sequence.
-    A `seqinfo.ini` by itself says nothing: were `gt.txt` damaged, all of its frames would seem to show nothing. Raises
-    AnnotationError, OSError.
+    A `seqinfo.ini` by itself says nothing: were `gt.txt` damaged, all of its frames would seem to show nothing. A
+    `labels.txt` is read with the `gt.txt` beside it. Raises AnnotationError, OSError.
     """
+    if uris.inner_path(uri).lower().endswith("labels.txt"):
+        return
     if not uris.inner_path(uri).lower().endswith(".ini"):
         info = uris.child(uris.parent(uris.parent(uri)), "seqinfo.ini")
         if _is_there(info):
@@ -197,22 +198,19 @@ def _lines(uri: str) -> Iterator[tuple[int, str]]:
 
 
 def _classes_near(uri: str) -> Sequence[str]:
-    """Names of the classes 1, 2, ...: of the nearest `labels.txt`, where there is one, else those of MOT."""
-    folder = uri
-    for _ in range(_FOLDERS):
-        folder = uris.parent(folder)
-        try:
-            with uris.open_input(uris.child(folder, "labels.txt")) as stream:
-                content = stream.read(MAX_LABELS_BYTES + 1)
-        except FileNotFoundError:
-            continue
-        if len(content) > MAX_LABELS_BYTES:
-            raise AnnotationError("too_large", f"labels.txt is larger than the {MAX_LABELS_BYTES} bytes allowed")
-        try:
-            return [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-        except UnicodeDecodeError:
-            raise AnnotationError("not_text", "labels.txt, which names its classes, is not UTF-8") from None
-    return CLASSES
+    """Names of the classes 1, 2, ...: of the `labels.txt` beside it, where that has some, else those of MOT."""
+    try:
+        with uris.open_input(uris.child(uris.parent(uri), "labels.txt")) as stream:
+            content = stream.read(MAX_LABELS_BYTES + 1)
+    except FileNotFoundError:
+        return CLASSES
+    if len(content) > MAX_LABELS_BYTES:
+        raise AnnotationError("too_large", f"labels.txt beside it is larger than the {MAX_LABELS_BYTES} bytes allowed")
+    try:
+        names = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise AnnotationError("not_text", "labels.txt beside it, which names its classes, is not UTF-8") from None
+    return names if any(names) else CLASSES
 
 
 def _shape(words: list[str], key: str, classes: Sequence[str]) -> Shape:

@@ -87,7 +87,7 @@ def _names_in(uri: str) -> _Names | None:
     """The categories of a file, or what is wrong with it; None where there is no such file."""
     try:
         document = _document(_text(uri, MAX_YAML_BYTES))
-        if "kpt_shape" in document:
+        if document.get("kpt_shape"):
             raise AnnotationError(
                 "unsupported_pose",
                 "it has kpt_shape, so that lines hold keypoints; these are read from COCO's files only",
@@ -142,28 +142,31 @@ def _categories(document: Mapping[str, Any]) -> Iterator[Category | Problem]:
             )
 
 
-class _Loader(yaml.BaseLoader):
-    """Of all loaders this one leaves texts as they are: to others, a class called `no` is a false."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, of which no key is there twice: which of two names a class has, nobody could say."""
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if twice := [key for key, count in keys.items() if count > 1]:
-            raise yaml.MarkedYAMLError(problem=f"the key {twice[0]!r} is there twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _document(text: str) -> Mapping[str, Any]:
     """The mapping of a file's top level, an empty one where that is none. Raises AnnotationError."""
     if not text.strip():
         raise AnnotationError("empty_file", "it is empty; the names of the classes are expected under `names`")
     try:
         _refuse_bombs(text)
-        found = yaml.load(text, Loader=_Loader)
-        return found if isinstance(found, dict) else {}
+        # Of all loaders this one leaves texts as they are: to others, a class called `no` is a false.
+        loader = yaml.BaseLoader(text)
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            return {}
+        _refuse_twins(node)
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # numbers of characters that are none
         first = " ".join(str(error).split())[:300]
         raise AnnotationError("not_yaml", f"it is not YAML: {first}") from None
+
+
+def _refuse_twins(document: yaml.MappingNode) -> None:
+    """Raises AnnotationError where `names`, or a class in it, is there twice: which one is meant, nobody could say."""
+    names = [value for key, value in document.value if key.value == "names"]
+    keys = [key.value for value in names if isinstance(value, yaml.MappingNode) for key, _ in value.value]
+    found = Counter(key for key in ["names"] * len(names) + keys if isinstance(key, str))
+    if twice := [key for key, count in found.items() if count > 1]:
+        raise AnnotationError("names_ambiguous", f"the key {twice[0]!r} is there twice; write it once")
 
 
 def _refuse_bombs(text: str) -> None:

@@ -1,19 +1,17 @@
 """MOT Challenge: a folder per sequence (a stream of a media), its frames as pictures, and their boxes with track ids.
 
-Frames and pixels count from 1 (Milan et al., arXiv:1603.00831). Classes are numbered as `labels.txt` lists them. Which
-frame of which media a picture is, `frames.csv` says.
+Frames and pixels count from 1 (Milan et al., arXiv:1603.00831). Classes are numbered as `labels.txt` lists them, which
+lies beside each `gt.txt`, too. Which frame of which media a picture is, `frames.csv` says.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from ..export_types import ExportObject, ExportPlan, Sample, Shard, Target
 
 TASKS = ("detection",)
 UNIT = "sequence"
-_SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 
 
 def write_shard(shard: Shard, samples: Iterator[Sample], plan: ExportPlan, target: Target) -> None:
@@ -34,6 +32,7 @@ def write_shard(shard: Shard, samples: Iterator[Sample], plan: ExportPlan, targe
     if first is None:
         return
     target.write(f"{folder}/gt/gt.txt", "".join(lines).encode())
+    target.write(f"{folder}/gt/labels.txt", _names(plan))
     target.write(f"{folder}/seqinfo.ini", _info(folder, first, number))
     target.write(f"{folder}/frames.csv", "".join(frames).encode())
 
@@ -46,7 +45,11 @@ def write_split(split: str, samples: Iterator[Sample], plan: ExportPlan, target:
 
 def set_files(plan: ExportPlan) -> Mapping[str, bytes]:
     """The classes."""
-    return {"labels.txt": "".join(f"{' '.join(each.name.split())}\n" for each in plan.categories).encode()}
+    return {"labels.txt": _names(plan)}
+
+
+def _names(plan: ExportPlan) -> bytes:
+    return "".join(f"{' '.join(each.name.split())}\n" for each in plan.categories).encode()
 
 
 def _line(number: int, each: ExportObject, ids: dict[str, int], plan: ExportPlan) -> str:
@@ -60,9 +63,12 @@ def _line(number: int, each: ExportObject, ids: dict[str, int], plan: ExportPlan
 
 
 def _visibility(each: ExportObject) -> str:
-    """The share of it that is seen, as its annotators wrote it; all of it where they did not write a number."""
-    word = each.attributes.get("visibility", "")
-    return word if _SHARE.fullmatch(word) else "1"
+    """The share of it that is seen, as its annotators wrote it; all of it where they did not write one."""
+    try:
+        share = float(each.attributes.get("visibility", "1"))
+    except ValueError:
+        share = 1.0
+    return repr(share) if 0 <= share < 1 else "1"
 
 
 def _info(folder: str, first: Sample, length: int) -> bytes:
