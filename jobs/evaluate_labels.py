@@ -37,7 +37,7 @@ class Config(WholeConfig):
     kinds: tuple[Literal["bbox", "segm", "semantic"], ...] | None = setting(
         None,
         min_length=1,
-        description="what is compared; unset: boxes, and masks where both sides have them; semantic of models without boxes",
+        description="what is compared; unset: boxes, masks where both have them, semantic of models without boxes",
     )
     score_threshold: float = setting(0.3, ge=0, le=1, description="from which score on confusions are counted")
     min_ap: float | None = setting(
