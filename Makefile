@@ -1,7 +1,7 @@
 # The set-up is part of every target that needs it and does only what is missing.
 # Paths are relative and quoted by never being expanded: the checkout may lie in a folder with spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-long lint format types lock zip clean clean-venv
+.PHONY: help setup quickstart test test-long lint format types lock zip cluster clean clean-venv
 export PYTHON TORCH_INDEX
 
 help: ## this list
@@ -34,6 +34,9 @@ types: setup ## static types
 
 lock: setup ## resolves requirements/lock.txt again (UPGRADE=--upgrade for the newest versions)
 	bash scripts/lock.sh $(UPGRADE)
+
+cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
+	@.venv/bin/python scripts/cluster.py
 
 zip: setup ## dist/visionlake.zip for spark-submit --py-files
 	.venv/bin/python scripts/make_zip.py
