@@ -120,12 +120,12 @@ def transform(inputs: Mapping[str, DataFrame], config: Config) -> DataFrame:
 
     due = inputs["due"]
     pins = {**due.collect()[0]["pins"]}
-    remove(join(folder_of(config, pins), SUCCESS))  # until it is whole again
+    folder = folder_of(config, pins)
+    remove(join(folder, SUCCESS))  # until it is whole again
     # Looked at several times, and small: without pictures.
     samples = _in_shards(_samples(inputs, config).localCheckpoint(), config).localCheckpoint()
     _check_tracks(samples, config)
     plan = _plan(samples, config)
-    folder = folder_of(config, pins)
     job = ExportJob(format=config.format, plan=plan, folder=folder, limits=_limits(config))
     whole = _join_pictures(samples, inputs["frames"]).repartition("split", "shard")
     shards = whole.sortWithinPartitions("split", "shard", *KEY).mapInArrow(partial(write_shards, job=job), FILE_DDL)

@@ -9,9 +9,9 @@ from ..export_types import ExportPlan
 from ._yaml import quoted
 
 
-def card(plan: ExportPlan, *, path: str, options: Sequence[str] = ()) -> bytes:
-    """README.md. `path` is a pattern of files with {split} in it, `options` are further lines of its configuration."""
-    lines = ["---", "configs:", "- config_name: default", *(f"  {line}" for line in options), "  data_files:"]
+def card(plan: ExportPlan, *, path: str) -> bytes:
+    """README.md. `path` is a pattern of files with {split} in it."""
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for split, name in split_names(plan.splits).items():
         lines += [f"  - split: {quoted(name)}", f"    path: {quoted(path.format(split=split))}"]
     lines += ["---", "", f"# {plan.name}", "", f"Classes: {', '.join(each.name for each in plan.categories)}", ""]
