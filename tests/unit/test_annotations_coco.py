@@ -66,7 +66,13 @@ def test_a_whole_file(tmp_path: Path) -> None:
         {
             "info": {"year": 2017, "deep": [[{"x": [1]}], "]"]},
             "images": [
-                {**IMAGE, "license": 3, "date_captured": "2013-11-14", "coco_url": "http://x/1", "skipped": [1]},
+                {
+                    **IMAGE,
+                    "license": 3,
+                    "date_captured": "2013-11-14",
+                    "coco_url": "http://x/1",
+                    "seen": [1, {"a": "\u00e4"}],
+                },
                 {"id": "b", "file_name": "s3://bucket/b.png", "sha256": "AB" * 32, "is_test": True, "none": None},
             ],
             "licenses": [{"id": 3, "name": "none"}],
@@ -83,7 +89,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
                     "keypoints": [1, 2.5, 2, 0, 0, 0],
                     "num_keypoints": 1,
                     "score": 0.25,
-                    "attributes": {"occluded": False, "track_id": 3, "colour": "red", "score": "older"},
+                    "attributes": {"occluded": False, "track_id": 3, "colour": "red", "score": "older", "tags": []},
                 }
             ],
         },
@@ -94,7 +100,12 @@ def test_a_whole_file(tmp_path: Path) -> None:
             name="a/cat.jpg",
             width_px=640,
             height_px=480,
-            attributes={"license": "3", "date_captured": "2013-11-14", "coco_url": "http://x/1"},
+            attributes={
+                "license": "3",
+                "date_captured": "2013-11-14",
+                "coco_url": "http://x/1",
+                "seen": '[1,{"a":"\u00e4"}]',
+            },
         ),
         Picture(key=f"{uri}#b", name="s3://bucket/b.png", sha256="ab" * 32, attributes={"is_test": "true"}),
         Category(key=f"{uri}#3", label="cat", label_id=3, keypoints=("nose", "tail")),
@@ -107,7 +118,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
             keypoints=(Keypoint("0", 1.0, 2.5, 2), Keypoint("1", 0.0, 0.0, 0)),
             area_px=12.5,
             track_id="3",
-            attributes={"occluded": "false", "colour": "red", "score": "0.25"},
+            attributes={"occluded": "false", "colour": "red", "score": "0.25", "tags": "[]"},
         ),
     ]
 
@@ -156,6 +167,10 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
     found = shape_of(tmp_path, id=None, category_id=None, track_id="t", attributes={"track_id": 3}, keypoints=[])
     assert (found.id, found.category, found.track_id, found.keypoints) == (None, None, "t", None)
     assert found.attributes == {} and found.area_px is None
+
+
+def test_attributes_that_are_no_object_are_kept(tmp_path: Path) -> None:
+    assert shape_of(tmp_path, attributes=["round", 4]).attributes == {"attributes": '["round",4]'}
 
 
 def test_a_label_id_that_no_column_would_take_is_left_out(tmp_path: Path) -> None:

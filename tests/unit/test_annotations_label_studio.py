@@ -289,16 +289,30 @@ def test_what_is_said_besides(tmp_path: Path) -> None:
     results = [
         {"id": "c1", "type": "choices", "from_name": "weather", "value": {"choices": ["rain", "fog"]}},
         region("choices", from_name="breed", value={**BOX, "choices": ["siamese"]}),
-        region("textarea", value={**BOX, "text": ["x"]}),
+        region("textarea", from_name="note", value={**BOX, "text": ["x"]}),
+        region("number", from_name=None, value={**BOX, "number": 1.5}),
         {"id": "t1", "type": "rating", "value": {"rating": 4}},
-        {"type": "relation", "from_id": "r1", "to_id": "r1", "direction": "right"},
+        {"id": "t2", "type": "taxonomy", "from_name": "kind", "value": {"taxonomy": [["pet", "cat"], ["\u732b"]]}},
+        {"id": "t3", "type": "datetime", "from_name": "day", "value": {"datetime": "2026-01-31"}},
+        {"id": "t4", "type": "of a later version", "value": {"a": 1, "b": [2]}},
+        {"id": "t5", "type": "labels", "from_name": "tags", "value": {"labels": ["old", "dark"]}},
+        {"type": "relation", "from_id": "r1", "to_id": "r1", "direction": "right", "labels": ["owns"]},
+        {"type": "relation", "from_id": "r1", "to_id": "r2", "direction": "left"},
+        {"type": "relation", "from_id": "r7", "to_id": "r1"},
         region(score=0.5, meta={"text": ["a", "b"], "n": 1, "ok": True, "deep": {"x": 1}, "none": None}),
     ]
     about, shape = said(tmp_path, task(*results))
-    assert isinstance(about, Picture) and about.attributes == {"weather": "rain,fog"}
+    assert isinstance(about, Picture) and about.attributes == {
+        "weather": "rain,fog", "rating": "4", "kind": '[["pet", "cat"], ["\u732b"]]', "day": "2026-01-31",
+        "of a later version": '{"a": 1, "b": [2]}', "tags": "old,dark",
+        "relations": '[{"from_id": "r7", "to_id": "r1"}]',
+    }  # fmt: skip
     assert isinstance(shape, Shape)
     assert shape.attributes == {
-        "meta.text": "a,b", "meta.n": "1", "meta.ok": "true", "score": "0.5", "breed": "siamese",
+        "meta.text": "a,b", "meta.n": "1", "meta.ok": "true", "meta.deep": '{"x": 1}', "score": "0.5",
+        "breed": "siamese", "note": "x", "number": "1.5",
+        "relations": '[{"from_id": "r1", "to_id": "r1", "direction": "right", "labels": ["owns"]}, '
+        '{"from_id": "r1", "to_id": "r2", "direction": "left"}]',
     }  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
             width_px=500,
             height_px=442,
             attributes={
+                "verified": "yes",
                 "folder": "VOC2012",
                 "path": "/home/me/2008_000008.jpg",
                 "source.database": "The VOC2008 Database",
@@ -145,6 +146,29 @@ def test_nan_is_left_to_a_later_step(tmp_path: Path) -> None:
 def test_polygons(tmp_path: Path, polygon: str, polygons: list[list[float]], box: str) -> None:
     found = shape_of(tmp_path, f"<name>cat</name>{box}<polygon>{polygon}</polygon>")
     assert found.polygons == polygons and found.box == ((0, 1, 500, 375) if box else None) and found.attributes == {}
+
+
+def test_an_object_of_several_polygons(tmp_path: Path) -> None:
+    polygons = [f"<polygon><x1>{x}</x1><y1>1</y1></polygon>" for x in (1, 5)]
+    found = shape_of(tmp_path, f"<name>cat</name>{''.join(polygons)}<polygon/>")
+    assert found.polygons == [[0, 0], [4, 0]] and found.attributes == {}
+
+
+def test_what_else_stands_there_is_kept_however_deep_or_often(tmp_path: Path) -> None:
+    write = '<name>cat</name><name>tom</name><a id="1">x<b><c> 2 </c><c>\u00e4</c></b></a><flag>x</flag><flag>y</flag>'
+    found = shape_of(tmp_path, write + BOX.replace("<ymax>", '<ymax unit="px">'))
+    assert found.label == "cat" and found.box == (0, 1, 500, 375)
+    assert found.attributes == {
+        "name": "tom", "a": "x", "a.id": "1", "a.b.c": '["2", "\u00e4"]', "flag": '["x", "y"]',
+        "bndbox.ymax.unit": "px",
+    }  # fmt: skip
+
+
+def test_attributes_of_the_outermost_element_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "in.xml"
+    path.write_text(f'<annotation verified="yes">{HEAD}</annotation>')
+    (found,) = voc.read(uris.to_uri(path))
+    assert isinstance(found, Picture) and found.attributes["verified"] == "yes"
 
 
 def test_an_empty_polygon_is_none(tmp_path: Path) -> None:
@@ -211,6 +235,7 @@ def test_a_picture_without_a_usable_name(tmp_path: Path, filename: str, reason: 
         ("<name>dog</name>", "box_missing", "no bndbox and no polygon"),
         ("<name>dog</name><polygon/>", "box_missing", "no bndbox and no polygon"),
         ("<name>dog</name><bndbox/>", "number_invalid", "xmin is missing"),
+        (f"<name>dog</name>{BOX}{BOX}", "box_ambiguous", "2 bndbox; allowed is one"),
         (f"<name>dog</name>{BOX.replace('375', 'x')}", "number_invalid", "ymax is 'x'; allowed are numbers"),
         (f"<name>dog</name>{BOX.replace('375', '1_0')}", "number_invalid", "ymax is '1_0'"),
         (f"<name>dog</name>{BOX.replace('375', '٣')}", "number_invalid", "ymax is '٣'"),

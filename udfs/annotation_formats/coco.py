@@ -383,20 +383,20 @@ def _track_id(item: _Object) -> str | None:
 
 
 def _attributes(item: _Object, known: frozenset[str]) -> dict[str, str]:
-    """Other entries as text, and those of the object `attributes`; lists and objects among them are left out."""
+    """Other entries, and those of the object `attributes`: text as it is, anything else as JSON, none for null."""
     entries = _own_attributes(item) | {name: value for name, value in item.items() if name not in known}
     if "track_id" in known:  # wherever it stands, it has become the shape's
         entries.pop("track_id", None)
-    return {name: _text(value) for name, value in entries.items() if isinstance(value, (str, int, float))}
+    return {
+        name: value if isinstance(value, str) else _compact(value)
+        for name, value in entries.items()
+        if value is not None
+    }
 
 
 def _own_attributes(item: _Object) -> dict[str, Any]:
     own = item.get("attributes")
-    return own if isinstance(own, dict) else {}
-
-
-def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return own if isinstance(own, dict) else {"attributes": own}
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -37,10 +37,9 @@ _PAYLOAD_CHARACTERS = 2000
 _MAX_NAME_CHARACTERS = 4096
 _SUPPORTED = ("rectanglelabels", "polygonlabels", "brushlabels", "rectangle", "polygon", "brush")
 # What people say of a region or of the whole picture; of a region it repeats the coordinates.
-_REMARKS = frozenset(
-    {"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise", "relation"}
-)
+_REMARKS = frozenset({"choices", "labels", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise"})
 _COORDINATES = frozenset({"x", "y", "points", "vertices", "sequence", "rle", "imageDataURL", "start"})
+_GEOMETRY = _COORDINATES | {"width", "height", "rotation", "closed", "format"}
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -59,13 +58,16 @@ class _Invalid(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _About:
-    """What the results of an annotation have in common, and what some say of the regions of others, by region id."""
+    """What the results of an annotation have in common, and what some say of the regions of others, by region id.
+
+    What they say of no region, or of none that there is, is said of the picture: it stands under None.
+    """
 
     picture: str
     size: tuple[int, int] | None
-    regions: frozenset[str]
-    labels: Mapping[str, list[Any]]
-    choices: Mapping[str, Mapping[str, str]]
+    regions: frozenset[str | None]
+    labels: Mapping[str | None, list[Any]]
+    remarks: Mapping[str | None, Mapping[str, str]]
 
 
 def read(uri: str) -> Iterator[Said]:
@@ -187,7 +189,7 @@ def _annotation(key: str, name: str, data: Mapping[str, Any], annotation: Any) -
             width_px=about.size[0] if about.size else None,
             height_px=about.size[1] if about.size else None,
             annotator=_annotator(annotation.get("completed_by")),
-            attributes=_choices(results, about.regions),
+            attributes=about.remarks.get(None, {}),
         )
     except _Invalid as error:
         yield Problem(
@@ -215,20 +217,47 @@ def _results(annotation: Any) -> list[dict[str, Any]]:
 
 
 def _about(key: str, results: list[dict[str, Any]]) -> _About:
-    regions = frozenset(
-        region for each in results if _kind(each) not in _REMARKS and (region := _id(each.get("id"))) is not None
-    )
-    labels: dict[str, list[Any]] = {}
-    choices: dict[str, dict[str, str]] = {}
-    for each in results:
-        region = _id(each.get("id"))
-        if region not in regions:
-            continue
-        if _kind(each) == "labels":
+    regions = frozenset(_id(each.get("id")) for each in results if not _is_remark(each)) - {None}
+    labels: dict[str | None, list[Any]] = {}
+    remarks: dict[str | None, dict[str, str]] = {}
+    relations: dict[str | None, list[dict[str, Any]]] = {}
+    for each in filter(_is_remark, results):
+        of = each.get("from_id") if _kind(each) == "relation" else each.get("id")
+        region = own if (own := _id(of)) in regions else None
+        if _kind(each) == "relation":
+            relations.setdefault(region, []).append({name: each[name] for name in each if name != "type"})
+        elif region and _kind(each) == "labels":
             labels.setdefault(region, []).extend(_list(_content(each).get("labels")))
-        elif _kind(each) == "choices":
-            choices.setdefault(region, {}).update(_chosen(each))
-    return _About(picture=key, size=_size(results), regions=regions, labels=labels, choices=choices)
+        elif not _is_lost(each, regions):
+            name = _id(each.get("from_name")) or _kind(each) or "remark"
+            remarks.setdefault(region, {})[name] = _remark(_content(each))
+    for region, each in relations.items():
+        remarks.setdefault(region, {})["relations"] = _payload(each, MAX_TASK_BYTES)
+    return _About(picture=key, size=_size(results), regions=regions, labels=labels, remarks=remarks)
+
+
+def _is_remark(result: Mapping[str, Any]) -> bool:
+    kind = _kind(result)
+    return kind in _REMARKS or (kind not in _SUPPORTED and _COORDINATES.isdisjoint(_content(result)))
+
+
+def _is_lost(result: Mapping[str, Any], regions: Collection[str | None]) -> bool:
+    """Whether they are labels of a region that is not there."""
+    is_there = _id(result.get("id")) in regions
+    return _kind(result) == "labels" and not is_there and not _COORDINATES.isdisjoint(_content(result))
+
+
+def _remark(value: Mapping[str, Any]) -> str:
+    said = {name: value[name] for name in value if name not in _GEOMETRY}
+    return _text(said) if len(said) > 1 else "".join(map(_text, said.values()))
+
+
+def _text(value: Any) -> str:
+    """Plain values as text, those of a list with a comma between, and anything else as JSON."""
+    values = _list(value)
+    if all(isinstance(each, (str, int, float)) for each in values):
+        return ",".join(each if isinstance(each, str) else json.dumps(each) for each in values)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _size(results: list[dict[str, Any]]) -> tuple[int, int] | None:
@@ -287,25 +316,10 @@ def _annotator(value: Any) -> str | None:
     return _id(value.get("email")) or _id(value.get("id")) if isinstance(value, dict) else _id(value)
 
 
-def _choices(results: list[dict[str, Any]], regions: frozenset[str]) -> dict[str, str]:
-    """What was chosen for the whole picture."""
-    found: dict[str, str] = {}
-    for each in results:
-        if _kind(each) == "choices" and _id(each.get("id")) not in regions:
-            found.update(_chosen(each))
-    return found
-
-
-def _chosen(result: Mapping[str, Any]) -> dict[str, str]:
-    chosen = _list(_content(result).get("choices"))
-    return {str(result.get("from_name", "choices")): ",".join(map(str, chosen))}
-
-
 def _shapes(result: dict[str, Any], about: _About, shape_id: str | None) -> Iterator[Shape]:
     kind, value, region = _kind(result), _content(result), _id(result.get("id"))
     if kind not in _SUPPORTED:
-        is_remark = kind in _REMARKS and (kind != "labels" or region in about.regions)
-        if is_remark or _COORDINATES.isdisjoint(value):
+        if _is_remark(result) and not _is_lost(result, about.regions):
             return
         raise _Invalid(
             "unsupported_shape", f"its type is {_shown(result.get('type'))}; supported are {', '.join(_SUPPORTED)}"
@@ -315,13 +329,13 @@ def _shapes(result: dict[str, Any], about: _About, shape_id: str | None) -> Iter
             "unsupported_rotation",
             f"image_rotation is {_shown(result['image_rotation'])}; allowed is 0: turn the picture itself",
         )
-    labels = _labels(value.get(kind) or value.get("labels") or about.labels.get(region or ""))
+    labels = _labels(value.get(kind) or value.get("labels") or about.labels.get(region))
     if about.size is None:
         raise _Invalid(
             "size_invalid", "original_width and original_height are missing, without which there are no pixels"
         )
     shape = _GEOMETRIES[kind.removesuffix("labels")](Shape(picture=about.picture), value, about.size)
-    attributes = {**shape.attributes, **_attributes(result), **about.choices.get(region or "", {})}
+    attributes = {**shape.attributes, **_attributes(result), **(about.remarks.get(region, {}) if region else {})}
     for number, label in enumerate(labels, start=1):
         own = shape_id if number == 1 or shape_id is None else f"{shape_id}/{number}"
         yield replace(shape, label=label, id=own, attributes=attributes)
@@ -335,15 +349,11 @@ def _labels(value: Any) -> tuple[str, ...]:
 
 
 def _attributes(result: Mapping[str, Any]) -> dict[str, str]:
-    """The score and what annotators have noted, where it is plain."""
+    """The score and what annotators have noted."""
     meta = result.get("meta")
-    entries = {f"meta.{name}": value for name, value in meta.items()} if isinstance(meta, dict) else {}
-    found: dict[str, str] = {}
-    for name, value in {**entries, "score": result.get("score")}.items():
-        values = _list(value)
-        if values and all(isinstance(each, (str, int, float)) for each in values):
-            found[name] = ",".join(each if isinstance(each, str) else json.dumps(each) for each in values)
-    return found
+    entries = {f"meta.{name}": value for name, value in meta.items()} if isinstance(meta, dict) else {"meta": meta}
+    entries["score"] = result.get("score")
+    return {name: _text(value) for name, value in entries.items() if value not in (None, [])}
 
 
 def _rectangle(shape: Shape, value: Mapping[str, Any], size: tuple[int, int]) -> Shape:

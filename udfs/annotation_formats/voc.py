@@ -7,7 +7,8 @@ and a box includes its last ones; what comes out are edges, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from .. import uris
@@ -58,7 +59,7 @@ def _picture(uri: str, name: str, root: Element) -> Iterator[Picture | Problem]:
         width_px, height_px = (size(root.findtext(f"size/{side}"), side) for side in ("width", "height"))
     except Invalid as error:
         yield problem(error, root, picture=uri, what="the size of the picture")
-    attributes = {entry: text for entry, text in _texts(root) if entry not in _PICTURE_ENTRIES}
+    attributes = _attributes(root, elsewhere=("object",), known=_PICTURE_ENTRIES)
     yield Picture(key=uri, name=name, width_px=width_px, height_px=height_px, attributes=attributes)
 
 
@@ -77,30 +78,31 @@ def _shape(uri: str, place: int, element: Element) -> Shape:
     label = text_of(element, "name")
     if not label:
         raise Invalid("label_missing", "name is missing or empty; allowed is the name of a class")
-    box, polygon = _box(element.find("bndbox")), _polygon(element.find("polygon"))
-    if not box and not polygon:
+    box = _box(element.findall("bndbox"))
+    polygons = [polygon for each in element.findall("polygon") if (polygon := _polygon(each))]
+    if not box and not polygons:
         raise Invalid("box_missing", "it has no bndbox and no polygon; one of them is needed")
     return Shape(
         picture=uri,
         label=label,
         id=str(place),
         box=box,
-        polygons=[polygon] if polygon else None,
-        attributes={entry: text for entry, text in _texts(element) if entry not in _SHAPE_ENTRIES},
+        polygons=polygons or None,
+        attributes=_attributes(element, elsewhere=("part", "polygon"), known=_SHAPE_ENTRIES),
     )
 
 
-def _box(element: Element | None) -> Box | None:
-    if element is None:
+def _box(elements: list[Element]) -> Box | None:
+    if not elements:
         return None
-    x_min, y_min, x_max, y_max = (number(element.findtext(edge), edge) for edge in _EDGES)
+    if len(elements) > 1:
+        raise Invalid("box_ambiguous", f"it has {len(elements)} bndbox; allowed is one: make an object of each")
+    x_min, y_min, x_max, y_max = (number(elements[0].findtext(edge), edge) for edge in _EDGES)
     return Box(x_min - 1, y_min - 1, x_max, y_max)
 
 
-def _polygon(element: Element | None) -> list[float]:
+def _polygon(element: Element) -> list[float]:
     """The polygon of the elements x1, y1, x2, y2, ..., in any order; an empty one for none."""
-    if element is None or not len(element):
-        return []
     entries = [f"{axis}{point}" for point in range(1, (len(element) + 1) // 2 + 1) for axis in "xy"]
     texts = {child.tag: child.text for child in element}
     if unknown := sorted(texts.keys() - entries):
@@ -108,12 +110,27 @@ def _polygon(element: Element | None) -> list[float]:
     return [number(texts.get(entry), entry) - 1 for entry in entries]
 
 
-def _texts(element: Element) -> Iterator[tuple[str, str]]:
-    """Children that are plain text, and theirs as `child.grandchild`; of parts and polygons, none."""
+def _attributes(element: Element, *, elsewhere: Collection[str], known: Collection[str]) -> dict[str, str]:
+    """What else stands in an element, by path (`source.database`); what stands there repeatedly is a list in JSON.
+
+    Children of a tag in `elsewhere` have been read on their own, and of a `known` path the first.
+    """
+    found: dict[str, list[str]] = {}
+    for path, text in _texts(element):
+        if path.partition(".")[0] not in elsewhere:
+            found.setdefault(path, []).append(text)
+    rest = {path: texts[1:] if path in known else texts for path, texts in found.items()}
+    return {
+        path: texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+        for path, texts in rest.items()
+        if texts
+    }
+
+
+def _texts(element: Element, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text and attribute inside of an element, with its path."""
+    yield from ((path + name, value) for name, value in element.attrib.items())
     for child in element:
-        if child.tag in ("object", "part", "polygon"):
-            continue
-        entries = [(f"{child.tag}.{each.tag}", each) for each in child] or [(child.tag, child)]
-        for entry, each in entries:
-            if not len(each) and (text := (each.text or "").strip()):
-                yield entry, text
+        if text := (child.text or "").strip():
+            yield path + child.tag, text
+        yield from _texts(child, f"{path}{child.tag}.")
